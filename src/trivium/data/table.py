@@ -1,0 +1,101 @@
+"""Rows in memory: named columns, dense or CSR, and what a program needs to know of them before it sees one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Csr", "DataSpec", "Table"]
+
+
+@dataclass(frozen=True)
+class Csr:
+    """Compressed sparse rows. ``indptr`` int64 (rows + 1,), ``indices`` int32 sorted in each row, ``values`` float32
+    or float64 (non-zeros,), ``width`` the number of columns."""
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: NDArray[Any]
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def nnz(self) -> int:
+        """Stored elements."""
+        return len(self.indices)
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a program may know before training: shapes and classes, no rows.
+
+    ``classes`` are the labels in order (class i of ``y`` is ``classes[i]``), empty for regression or unlabelled data.
+    ``columns`` has (dtype name, shape of one row) of each dense column; a CSR column has shape ``(width,)``.
+    """
+
+    rows: int
+    features: int
+    sparse: bool
+    classes: tuple[float, ...]
+    columns: Mapping[str, tuple[str, tuple[int, ...]]]
+    nnz: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns of equal length: ``x`` features, ``y`` labels (int32 class index, or float), ``weight`` (float32).
+
+    ``x`` may be uint8 with ``scale`` (pixels: value × scale is what the program sees). Further columns are free, for
+    programs made by ``Program.from_loss``.
+    """
+
+    columns: Mapping[str, NDArray[Any] | Csr]
+    classes: tuple[float, ...] = ()
+    scale: float = 1.0
+    name: str = "data"
+    fingerprint: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def spec(self) -> DataSpec:
+        """Shapes and classes."""
+        x = self.columns.get("x")
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for name, column in self.columns.items():
+            if isinstance(column, Csr):
+                shapes[name] = (str(column.values.dtype), (column.width,))
+            else:
+                shapes[name] = (str(column.dtype), column.shape[1:])
+        sparse = isinstance(x, Csr)
+        features = 0
+        if isinstance(x, Csr):
+            features = x.width
+        elif x is not None:
+            features = int(np.prod(x.shape[1:], dtype=np.int64))
+        nnz = x.nnz if isinstance(x, Csr) else len(self) * features
+        return DataSpec(len(self), features, sparse, self.classes, shapes, nnz)
+
+    def rows(self, index: NDArray[np.int64]) -> Table:
+        """A new table with the rows of ``index``, in that order."""
+        picked: dict[str, NDArray[Any] | Csr] = {}
+        for name, column in self.columns.items():
+            picked[name] = _pick(column, index) if isinstance(column, Csr) else column[index]
+        return Table(picked, self.classes, self.scale, self.name, self.fingerprint, self.notes)
+
+
+def _pick(column: Csr, index: NDArray[np.int64]) -> Csr:
+    counts = column.indptr[index + 1] - column.indptr[index]
+    indptr = np.zeros(len(index) + 1, np.int64)
+    np.cumsum(counts, out=indptr[1:])
+    offset = np.repeat(column.indptr[index] - indptr[:-1], counts)
+    at = np.arange(indptr[-1], dtype=np.int64) + offset
+    return Csr(indptr, column.indices[at], column.values[at], column.width)

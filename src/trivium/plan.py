@@ -1,0 +1,115 @@
+"""Settings of a run: frozen, checked when made, passed along, never global."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from trivium.errors import PlanError, unknown
+
+__all__ = ["COMBINES", "CONSISTENCIES", "DESIGNS", "Plan", "Stopping"]
+
+DESIGNS = ("sequential", "allreduce", "ps")
+CONSISTENCIES = ("bsp",)
+COMBINES = ("sum", "model")
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When a run ends; whichever comes first.
+
+    ``epochs`` passes over the data, ``max_iter`` iterations of the optimizer, ``max_time`` seconds of training, ``tol``
+    the optimizer's own test, ``target_loss`` on the validation rows if there are any, else on a fixed sample of the
+    training rows, ``patience`` evaluations of the validation loss without a new best (the best epoch is kept).
+    """
+
+    epochs: int | None = None
+    max_iter: int | None = None
+    max_time: float | None = None
+    tol: float | None = None
+    target_loss: float | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "max_iter", "max_time", "patience"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise PlanError(f"{name} must be above 0, got {value!r}")
+        if self.tol is not None and not self.tol >= 0:
+            raise PlanError(f"tol must be 0 or more, got {self.tol!r}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where and how a program is trained.
+
+    ``workers`` is the total; ``lanes`` never changes in a run and never follows from ``workers``. ``threads`` is for
+    ``sequential`` only (default: all allowed cores). ``patience`` seconds without a sign of life, and a process counts
+    as lost. ``combine="model"`` averages models each ``every`` steps instead of summing gradients.
+    """
+
+    design: str = "sequential"
+    workers: int | None = None
+    lanes: int = 8
+    threads: int | None = None
+    shards: int | None = None
+    pin: bool = False
+    consistency: str = "bsp"
+    reproducible: bool = False
+    combine: str = "sum"
+    every: int = 1
+    patience: float = 10.0
+    start_timeout: float = 120.0
+    orphan_timeout: float = 3.0
+    checkpoint_every: float = 30.0
+    cores: tuple[int, ...] = field(default_factory=lambda: tuple(sorted(os.sched_getaffinity(0))))
+
+    def __post_init__(self) -> None:
+        if self.design not in DESIGNS:
+            raise PlanError(unknown("design", self.design, DESIGNS))
+        if self.consistency not in CONSISTENCIES:
+            raise PlanError(unknown("consistency", self.consistency, CONSISTENCIES))
+        if self.combine not in COMBINES:
+            raise PlanError(unknown("combine", self.combine, COMBINES))
+        for name in ("lanes", "every", "patience", "start_timeout", "orphan_timeout", "checkpoint_every"):
+            if not getattr(self, name) > 0:
+                raise PlanError(f"{name} must be above 0, got {getattr(self, name)!r}")
+        for name in ("workers", "threads", "shards"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise PlanError(f"{name} must be 1 or more, got {value}")
+        if self.design == "sequential":
+            if self.workers not in (None, 1):
+                raise PlanError(
+                    f"workers={self.workers}: the sequential design is one process; use threads=, or design 'ps' or "
+                    "'allreduce'"
+                )
+        elif self.threads not in (None, 1):
+            raise PlanError(
+                f"threads={self.threads}: workers of {self.design!r} have one thread each; raise workers instead"
+            )
+        if self.shards is not None and self.design == "sequential":
+            raise PlanError("shards: the sequential design does not cut the parameters; use 'ps' or 'allreduce'")
+        if self.combine == "sum" and self.every != 1:
+            raise PlanError(f"every={self.every} has a meaning only with combine='model'")
+        if self.worker_count > self.lanes:
+            raise PlanError(
+                f"workers={self.worker_count} is more than lanes={self.lanes}; a lane is the least unit of work: raise "
+                "lanes (it changes the order of the sums) or lower workers"
+            )
+
+    @property
+    def worker_count(self) -> int:
+        """Workers, with the default filled in: 1 for sequential, else one a core."""
+        if self.design == "sequential":
+            return 1
+        return self.workers if self.workers is not None else min(self.lanes, len(self.cores))
+
+    @property
+    def thread_count(self) -> int:
+        """Threads of each worker's arithmetic."""
+        if self.design != "sequential":
+            return 1
+        if self.reproducible:
+            return self.threads or len(self.cores)
+        return self.threads if self.threads is not None else len(self.cores)

@@ -1,0 +1,104 @@
+"""The one abstraction: A(t) = F(A(t−1), Σ Δ(A(t−1), D)), as pure functions with no word about processes.
+
+A ``Program`` names the parameters (a ``Layout``), makes their first value, and builds a ``Kernel``: the compiled Δ,
+evaluation and prediction of one process. F is an ``Optimizer``. (Xing et al., *Petuum*, KDD 2015.)
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivium.data.batches import Batch
+from trivium.data.table import DataSpec
+from trivium.program.optimizers.base import Optimizer
+from trivium.program.params import Layout
+
+__all__ = ["EVALUATION", "STATS", "Defaults", "Kernel", "Program"]
+
+STATS = ("rows", "weight", "loss")  # what every Δ carries, float64, in this order
+EVALUATION = ("rows", "weight", "loss", "correct")  # sums that ``evaluate`` returns; "correct" is a weight sum
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a program trains with when the person says nothing."""
+
+    optimizer: Optimizer
+    batch_size: int | None  # None: full batch
+    epochs: int | None
+    iterations: int | None
+    l2_per_row: float = 0.0  # l2 = this / n
+    tol: float = 0.0
+    valid: float = 0.0
+    patience: int | None = None
+
+
+class Kernel(abc.ABC):
+    """Compiled functions of one process. Not thread safe; holds its own scratch memory.
+
+    ``read`` gathers rows (the breakdown's *read*), ``delta`` and ``evaluate`` compute (*compute*).
+    """
+
+    @abc.abstractmethod
+    def read(self, batch: Batch) -> Any:
+        """Make ``batch`` ready for ``delta`` or ``evaluate``: gather, convert, pad with rows of weight 0."""
+
+    @abc.abstractmethod
+    def delta(self, a: NDArray[Any], ready: Any, out: NDArray[Any], key: int) -> tuple[float, float, float]:
+        """Write Σ over the batch's rows of weight × gradient to ``out`` (flat, ``delta_layout``); return ``STATS``.
+
+        ``key`` seeds whatever is random in Δ (dropout …); it follows from (seed, lane, clock) alone.
+        """
+
+    @abc.abstractmethod
+    def evaluate(self, a: NDArray[Any], ready: Any) -> NDArray[np.float64]:
+        """``EVALUATION`` sums over the batch's rows, float64, in fixed order."""
+
+    @abc.abstractmethod
+    def predict(self, a: NDArray[Any], ready: Any) -> NDArray[Any]:
+        """Probabilities (rows, classes), or values (rows,)."""
+
+    def refresh(self, a: NDArray[Any]) -> None:
+        """Told once when ``a`` is a buffer seen for the first time (to alias it); contents may change later."""
+
+
+class Program(abc.ABC):
+    """What is trained. Instances are immutable and cheap to send (cloudpickle, at launch)."""
+
+    consistencies: ClassVar[frozenset[str]] = frozenset({"bsp"})
+    defaults: Defaults
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """As on the command line: ``logistic``, ``mlp:500``."""
+
+    @abc.abstractmethod
+    def for_data(self, spec: DataSpec) -> Program:
+        """This program with the shapes that ``spec`` implies; DataError where the data cannot be learned from."""
+
+    @property
+    @abc.abstractmethod
+    def layout(self) -> Layout:
+        """A's layout; only after ``for_data``."""
+
+    @property
+    def delta_layout(self) -> Layout:
+        """Δ's layout; A's unless the program says otherwise."""
+        return self.layout
+
+    @abc.abstractmethod
+    def init(self, seed: int) -> NDArray[Any]:
+        """The first A, flat."""
+
+    @abc.abstractmethod
+    def kernel(self, threads: int, rows: int, reproducible: bool) -> Kernel:
+        """Compile for batches of at most ``rows`` rows on ``threads`` threads.
+
+        With ``reproducible``: one compiled shape (``rows``), single-thread kernels, fixed order of every sum.
+        """
