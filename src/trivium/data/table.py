@@ -35,14 +35,15 @@ class Csr:
 class DataSpec:
     """What a program may know before training: shapes and classes, no rows.
 
-    ``classes`` are the labels in order (class i of ``y`` is ``classes[i]``), empty for regression or unlabelled data.
+    ``classes`` are the labels in order (class i of ``y`` is ``classes[i]``; numbers, or strings where the labels were
+    strings), empty for regression or unlabelled data.
     ``columns`` has (dtype name, shape of one row) of each dense column; a CSR column has shape ``(width,)``.
     """
 
     rows: int
     features: int
     sparse: bool
-    classes: tuple[float, ...]
+    classes: tuple[float | str, ...]
     columns: Mapping[str, tuple[str, tuple[int, ...]]]
     nnz: int = 0
 
@@ -56,7 +57,7 @@ class Table:
     """
 
     columns: Mapping[str, NDArray[Any] | Csr]
-    classes: tuple[float, ...] = ()
+    classes: tuple[float | str, ...] = ()
     scale: float = 1.0
     name: str = "data"
     fingerprint: str = ""
