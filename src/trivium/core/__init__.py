@@ -1,0 +1,1 @@
+"""Coordination without I/O: roles, lanes, terms, fixed-order sums, spans."""

@@ -1,0 +1,1 @@
+"""The designs: rooms of one shape; none imports another. ``choose`` is in ``trivium.session``."""

@@ -1,0 +1,1 @@
+"""Hosts: the only place with processes, sockets, clocks and shared memory."""

@@ -1,0 +1,1 @@
+"""Allreduce: every worker ends each clock with A; no server (Horovod, DDP)."""

@@ -1,0 +1,1 @@
+"""Sequential: one process with all the cores it is allowed; the baseline of every comparison."""

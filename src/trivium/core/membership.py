@@ -1,0 +1,418 @@
+"""The driver: the only one that changes membership, and the keeper of the agenda.
+
+Phases
+------
+::
+
+    joining ─ all joined ─▶ recording ─ term on disk ─▶ fencing ─ all stand ─▶ assigning ─ all assigned ─▶ acting
+       ▲                        ▲                                                                            │
+       │                        └───── a member was lost, a halt or a checkpoint is due ◀────────────────────┤
+       └ start                                                          Finish ─▶ leaving ─▶ (Stop) ◀────────┘
+
+Each change of membership is a **term**, on disk before it is announced. A term fences the holders first, so that nothing
+is being summed when lanes move, learns where each shard stands, and starts all lanes at the least committed clock. A halt
+or a checkpoint in the middle of a lease uses the same road: a term without a loss, whose lease ends where the foremost
+shard stands. Every request is asked again after ``retry`` seconds until all have answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from trivium.core.lanes import share
+from trivium.core.messages import (
+    Asked,
+    Assign,
+    Done,
+    Evaluate,
+    Failed,
+    Fence,
+    Keep,
+    Leave,
+    Manifest,
+    Proceed,
+    Reached,
+    Reply,
+    Request,
+    Save,
+    Standing,
+    Sums,
+    TermRecord,
+)
+from trivium.core.pacing import Action, Agenda, Evaluated, Finish, KeepBest, Look, Run, SaveNow
+from trivium.core.reduce import sum_in_order
+from trivium.core.role import (
+    Address,
+    Commands,
+    MessageReceived,
+    PeerJoined,
+    PeerLost,
+    PeerSilent,
+    Persist,
+    Persisted,
+    Retire,
+    Role,
+    Send,
+    SetTimer,
+    Started,
+    Stop,
+    StopRequested,
+    TimerFired,
+)
+
+__all__ = ["Driver", "Members", "Note"]
+
+
+@dataclass(frozen=True)
+class Members:
+    """Who takes part: ``workers`` run lanes, ``holders`` own shards; a peer of an allreduce is in both."""
+
+    workers: tuple[Address, ...]
+    holders: tuple[Address, ...]
+
+    @property
+    def all(self) -> tuple[Address, ...]:
+        """Each address once, workers first."""
+        return tuple(dict.fromkeys((*self.workers, *self.holders)))
+
+    def without(self, peer: Address) -> Members:
+        """After the loss of ``peer``."""
+        return Members(
+            tuple(one for one in self.workers if one != peer), tuple(one for one in self.holders if one != peer)
+        )
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a person should know, with its time."""
+
+    now: float
+    text: str
+
+
+PHASES = {
+    "joining": {"recording", "stopped"},
+    "recording": {"recording", "fencing", "stopped"},
+    "fencing": {"recording", "assigning", "stopped"},
+    "assigning": {"recording", "acting", "stopped"},
+    "acting": {"acting", "recording", "leaving", "stopped"},
+    "leaving": {"stopped"},
+    "stopped": set(),
+}
+
+
+class Driver(Role):
+    """Owns membership and the agenda. ``names`` are for people; ``max_time`` counts from the first lease."""
+
+    def __init__(
+        self,
+        me: Address,
+        members: Members,
+        *,
+        lanes: int,
+        shards: int,
+        agenda: Agenda,
+        retry: float,
+        patience: float,
+        names: dict[Address, str],
+        max_time: float | None = None,
+        checkpoint_every: float | None = None,
+        term: int = 0,
+    ) -> None:
+        super().__init__(me)
+        self.members, self.lanes, self.shards, self.agenda = members, lanes, shards, agenda
+        self.retry, self.patience, self.names = retry, patience, names
+        self.max_time, self.checkpoint_every = max_time, checkpoint_every
+        self.term = term
+        self.phase = "joining"
+        self.owners = tuple(members.holders[shard % len(members.holders)] for shard in range(shards))
+        self.standing: dict[int, int] = {}
+        self.iterations = 0
+        self.segments: list[Reached] = []
+        self.notes: list[Note] = []
+        self.joined: set[Address] = set()
+        self.fault: Stop | None = None
+        self._action: Action | None = None
+        self._ticket = 0
+        self._asked: dict[Address, Request] = {}
+        self._sums: dict[int, Sums] = {}
+        self._until = 0
+        self._why = "start"
+        self._leave = ""
+        self._started_at: float | None = None
+        self._handlers: dict[type[Any], Callable[[Any, float], Commands]] = {
+            Started: self._started,
+            MessageReceived: self._message,
+            PeerJoined: self._peer_joined,
+            PeerLost: self._peer_lost,
+            PeerSilent: self._peer_silent,
+            Persisted: self._persisted,
+            TimerFired: self._timer,
+            StopRequested: self._stop_requested,
+        }
+        self._on_answer: dict[type[Any], Callable[[Address, Any, float], Commands]] = {
+            Standing: self._stands,
+            Done: self._done,
+            Reached: self._reached,
+            Sums: self._summed,
+            Failed: self._member_failed,
+        }
+
+    # -- phases -------------------------------------------------------------------------------------------------------
+    def _go(self, phase: str) -> None:
+        if phase not in PHASES[self.phase]:
+            raise self.refuse(f"from {self.phase} to {phase}")
+        self.phase = phase
+
+    def _note(self, now: float, text: str) -> None:
+        self.notes.append(Note(now, text))
+
+    def name(self, peer: Address) -> str:
+        """The name of ``peer`` for people."""
+        return self.names.get(peer, f"process {peer.slot} on node {peer.node}")
+
+    def _started(self, _event: Started, now: float) -> Commands:
+        return [SetTimer("retry", now + self.retry)]
+
+    def _peer_joined(self, event: PeerJoined, _now: float) -> Commands:
+        self.joined.add(event.peer)
+        if self.phase == "joining" and self.joined >= set(self.members.all):
+            return self._new_term("start")
+        return []
+
+    def _new_term(self, why: str) -> Commands:
+        self.term += 1
+        self._why = why
+        self._asked.clear()
+        self._go("recording")
+        return [Persist(TermRecord(self.term, self.members.workers, self.owners, why))]
+
+    def _persisted(self, event: Persisted, now: float) -> Commands:
+        record = event.record
+        if self.phase == "stopped":
+            return []
+        if event.error:
+            return self._fail(event.error, 1)
+        if isinstance(record, TermRecord):
+            return self._fence(now) if record.term == self.term and self.phase == "recording" else []
+        if isinstance(record, Manifest) and self.phase == "acting" and record.term == self.term:
+            self.agenda.save_done(record.clock)
+            return self._act(now)
+        return []
+
+    def _fence(self, _now: float) -> Commands:
+        self._go("fencing")
+        self.standing = {}
+        return self._ask(self.members.holders, Fence(self.owners))
+
+    def _stands(self, sender: Address, body: Standing, now: float) -> Commands:
+        if self.phase != "fencing":
+            return []
+        self.standing.update(dict(body.shards))
+        return self._answered(sender, now, self._assign)
+
+    def _assign(self, _now: float) -> Commands:
+        if self.standing.keys() != set(range(self.shards)):
+            raise self.refuse(f"shards {sorted(self.standing)} stand of {self.shards}")
+        self._go("assigning")
+        base = min(self.standing.values())
+        ranges = tuple(share(self.lanes, len(self.members.workers)))
+        return self._ask(self.members.all, Assign(self.members.workers, ranges, self.owners, base))
+
+    def _assigned(self, now: float) -> Commands:
+        """Take up the action that the term interrupted; training goes on from where the foremost shard stands."""
+        self._go("acting")
+        if isinstance(self._action, Run) or self._action is None:
+            return self._lease(max(self.standing.values()))
+        return self._perform(self._action, now)
+
+    # -- actions ------------------------------------------------------------------------------------------------------
+    def _act(self, now: float) -> Commands:
+        return self._perform(self.agenda.next(), now)
+
+    def _perform(self, action: Action, now: float) -> Commands:
+        self._action = action
+        if isinstance(action, Run):
+            return [*self._first_lease(now), *self._lease(action.until)]
+        if isinstance(action, Look):
+            self._sums = {}
+            return self._ask(self.members.workers, Evaluate(action.clock, action.sets))
+        if isinstance(action, KeepBest):
+            return self._ask(self.members.holders, Keep(action.clock))
+        if isinstance(action, SaveNow):
+            return self._ask(self.members.holders, Save(action.clock, action.best))
+        return self._finish(action)
+
+    def _first_lease(self, now: float) -> Commands:
+        if self._started_at is not None:
+            return []
+        self._started_at = now
+        timers: Commands = []
+        if self.max_time is not None:
+            timers.append(SetTimer("max_time", now + self.max_time))
+        if self.checkpoint_every is not None:
+            timers.append(SetTimer("checkpoint", now + self.checkpoint_every))
+        return timers
+
+    def _lease(self, until: int) -> Commands:
+        self._until = until
+        return self._ask(self.members.all, Proceed(until))
+
+    def _finish(self, action: Finish) -> Commands:
+        self._go("leaving")
+        self._leave = action.why
+        return self._ask(self.members.all, Leave(action.why))
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+    def _ask(self, members: Iterable[Address], body: Asked) -> Commands:
+        self._ticket += 1
+        request = Request(self.term, self._ticket, body)
+        self._asked = dict.fromkeys(members, request)
+        return [Send(member, request) for member in self._asked]
+
+    def _message(self, event: MessageReceived, now: float) -> Commands:
+        reply = event.message
+        if not isinstance(reply, Reply):
+            raise self.refuse(f"did not expect {reply}")
+        if isinstance(reply.body, Failed):
+            return self._member_failed(event.sender, reply.body, now)
+        asked = self._asked.get(event.sender)
+        if asked is None or reply.ticket != asked.ticket or reply.term != self.term:
+            return []
+        return self._on_answer[type(reply.body)](event.sender, reply.body, now)
+
+    def _answered(self, sender: Address, now: float, then: Callable[[float], Commands]) -> Commands:
+        self._asked.pop(sender, None)
+        return [] if self._asked else then(now)
+
+    def _done(self, sender: Address, _body: Done, now: float) -> Commands:
+        if self.phase == "assigning":
+            return self._answered(sender, now, self._assigned)
+        if self.phase == "leaving":
+            return self._answered(sender, now, self._left)
+        if isinstance(self._asked[sender].body, Proceed):
+            return self._answered(sender, now, self._lease_used)
+        return self._answered(sender, now, self._carried_out)
+
+    def _reached(self, sender: Address, body: Reached, now: float) -> Commands:
+        if sender == self.owners[0]:
+            self.segments.append(body)
+            self.iterations = body.iterations
+            self.agenda.reached(body.clock, body.finished)
+        return self._answered(sender, now, self._lease_used)
+
+    def _lease_used(self, now: float) -> Commands:
+        return self._act(now)
+
+    def _carried_out(self, now: float) -> Commands:
+        action = self._action
+        if isinstance(action, KeepBest):
+            self.agenda.keep_done(action.clock)
+            return self._act(now)
+        if isinstance(action, SaveNow):
+            return [Persist(Manifest(self.term, action.clock, action.best, self.agenda.memory()))]
+        raise self.refuse(f"an answer to {action}")
+
+    def _summed(self, sender: Address, body: Sums, now: float) -> Commands:
+        if not isinstance(self._action, Look):
+            return []
+        if body.sums:
+            self._sums[body.lo] = body
+        return self._answered(sender, now, self._looked)
+
+    def _looked(self, now: float) -> Commands:
+        look = self._action
+        assert isinstance(look, Look)
+        results = []
+        for index, name in enumerate(look.sets):
+            rows = [lane for lo in sorted(self._sums) for lane in self._sums[lo].sums[index]]
+            count, weight, loss, correct = sum_in_order(rows)
+            scale = 1.0 / weight if weight else 0.0
+            results.append(Evaluated(look.clock, name, count, weight, loss * scale, correct * scale))
+        self.agenda.evaluated(look, tuple(results))
+        return self._act(now)
+
+    def _left(self, _now: float) -> Commands:
+        self._go("stopped")
+        return [Stop(self._leave)]
+
+    # -- what goes wrong ----------------------------------------------------------------------------------------------
+    def _fail(self, error: str, exit_code: int, traceback: str = "") -> Commands:
+        if self.phase == "stopped":
+            return []
+        self._go("stopped")
+        self.fault = Stop("failed", error, exit_code, traceback)
+        return [self.fault]
+
+    def _member_failed(self, sender: Address, body: Failed, _now: float) -> Commands:
+        return self._fail(f"{self.name(sender)}: {body.error}", 1, body.traceback)
+
+    def _peer_silent(self, event: PeerSilent, now: float) -> Commands:
+        if event.peer not in self.members.all or event.seconds < self.patience:
+            return []
+        self._note(now, f"{self.name(event.peer)} gave no sign of life for {event.seconds:.1f} s while {event.doing}")
+        return [Retire(event.peer, f"silent for {event.seconds:.1f} s while {event.doing}")]
+
+    def _peer_lost(self, event: PeerLost, now: float) -> Commands:
+        peer = event.peer
+        if peer not in self.members.all or self.phase in {"leaving", "stopped"}:
+            if self.phase == "leaving" and peer in self._asked:
+                return self._answered(peer, now, self._left)
+            return []
+        self.members = self.members.without(peer)
+        self.joined.discard(peer)
+        who = f"{self.name(peer)} died ({event.how})"
+        if not self.members.workers:
+            return self._fail(f"{who}; no worker is left to take its lanes over", 3)
+        if not self.members.holders:
+            return self._fail(f"{who}; it alone held the parameters", 3)
+        moved = sum(owner == peer for owner in self.owners)
+        heirs = self.members.holders
+        self.owners = tuple(
+            heirs[shard % len(heirs)] if owner == peer else owner for shard, owner in enumerate(self.owners)
+        )
+        what = f"{moved} of its shards went" if moved else "its lanes went"
+        self._note(now, f"{who}; {what} to {', '.join(self.name(one) for one in self.members.workers)}")
+        if self.phase == "joining":
+            return self._new_term(who) if self.joined >= set(self.members.all) else []
+        return self._new_term(who)
+
+    def _stop_requested(self, event: StopRequested, now: float) -> Commands:
+        if self.agenda.halted or self.phase in {"leaving", "stopped"}:
+            return []
+        self.agenda.halt(event.reason, brief=True)
+        if self.phase == "joining":
+            return self._fail(f"{event.reason} before the start", 1)
+        return self._interrupt(now, event.reason)
+
+    def _interrupt(self, _now: float, why: str) -> Commands:
+        """Cut a lease short, through a term."""
+        if self.phase != "acting" or not isinstance(self._action, Run):
+            return []
+        return self._new_term(why)
+
+    def _timer(self, event: TimerFired, now: float) -> Commands:
+        if event.name == "max_time":
+            self.agenda.halt("max_time", brief=False)
+            return self._interrupt(now, "max_time")
+        if event.name == "checkpoint":
+            assert self.checkpoint_every is not None
+            self.agenda.save_due = True
+            return [SetTimer("checkpoint", now + self.checkpoint_every), *self._interrupt(now, "checkpoint")]
+        again = [Send(member, request) for member, request in self._asked.items()]
+        return [*again, SetTimer("retry", now + self.retry)]
+
+    def waiting(self) -> tuple[str, ...]:
+        """Whom the driver waits for, by name."""
+        return tuple(self.name(member) for member in self._asked)
+
+    def validate(self) -> None:
+        """Each shard has a living owner; whoever is asked is a member."""
+        super().validate()
+        if self.phase not in {"stopped", "leaving"}:
+            if not set(self.owners) <= set(self.members.holders):
+                raise self.refuse(f"owners {self.owners} of holders {self.members.holders}")
+            if not self._asked.keys() <= set(self.members.all):
+                raise self.refuse(f"asks {sorted(self._asked)}, members are {self.members.all}")

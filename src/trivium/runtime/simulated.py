@@ -1,0 +1,340 @@
+"""The simulated host: every role in one process, virtual time, one seed deciding each delay, loss and crash.
+
+With real planes it *verifies* (and under reproducible BSP ends in the same bits as processes do); with a cost model in
+their place it *predicts*. Nothing here knows what the roles are about.
+
+Semantics
+---------
+* A process is an address with a role and a plane. It computes one work at a time, in order; a work takes effect when it
+  finishes. A killed process has no effects after its death; what it sent before may still arrive.
+* Deaths are told to the driver after a detection delay, when nothing of the dead can run any more (killed and reaped).
+  If the driver dies, its members are told. A paused process handles nothing until it goes on; after ``patience`` the
+  driver hears of its silence.
+* A write to the store counts once it is finished; a kill before that leaves nothing.
+
+Prior art: FoundationDB's deterministic simulation; Trio's and h11's injected clocks and I/O.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trivium.core.role import (
+    Address,
+    Command,
+    Compute,
+    ComputeFailed,
+    ComputeFinished,
+    Event,
+    MessageReceived,
+    PeerJoined,
+    PeerLost,
+    PeerSilent,
+    Persist,
+    Persisted,
+    Read,
+    ReadReady,
+    Retire,
+    Role,
+    Send,
+    SetTimer,
+    Started,
+    Stop,
+    StopRequested,
+    TimerFired,
+    Work,
+)
+from trivium.errors import StorageError
+from trivium.runtime.base import Plane, Store
+from trivium.runtime.faults import Fault, Kill, Network, Pause, SlowDisk
+
+__all__ = ["Outcome", "Simulation"]
+
+Cost = Callable[[Address, Work, random.Random], float]
+
+
+@dataclass
+class Outcome:
+    """How a simulation ended."""
+
+    seconds: float
+    events: int
+    stops: dict[Address, Stop]
+    quiet: bool  # nothing more could ever happen
+    trace: list[tuple[float, Address, Event, list[Command]]] = field(default_factory=list)
+
+
+class _Process:
+    __slots__ = ("alive", "busy_until", "disk", "held", "io_until", "paused", "plane", "role", "timers")
+
+    def __init__(self, role: Role, plane: Plane | None) -> None:
+        self.role, self.plane = role, plane
+        self.alive = True
+        self.paused = False
+        self.held: list[Event] = []
+        self.busy_until = self.io_until = 0.0
+        self.disk = 0.0
+        self.timers: dict[str, int] = {}
+
+
+class _Finish(Event, frozen=True):
+    """Internal: ``work`` has had its time."""
+
+    work: Work
+
+
+class _Write(Event, frozen=True):
+    """Internal: ``record`` has had its time."""
+
+    record: Work
+
+
+class _Timer(Event, frozen=True):
+    """Internal: a timer, valid if ``number`` is the last one set under this name."""
+
+    name: str
+    number: int
+
+
+class _Ready(Event, frozen=True):
+    """Internal: a read is due."""
+
+    clock: int
+
+
+class _Fault(Event, frozen=True):
+    """Internal: a fault strikes, or (``over``) ends."""
+
+    fault: Any
+    over: bool = False
+
+
+_INTERNAL = (_Finish, _Write, _Timer, _Ready)
+
+
+class Simulation:
+    """Owns processes and virtual time.
+
+    ``cost(address, work, random)`` gives seconds; ``validate`` checks each role's invariants after every event;
+    ``detect`` is the most seconds until a death is told.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        driver: Address,
+        cost: Cost,
+        store: Store,
+        network: Network | None = None,
+        faults: Iterable[Fault] = (),
+        stop_at: float | None = None,
+        validate: bool = False,
+        trace: bool = False,
+        detect: float = 0.05,
+        patience: float = 10.0,
+    ) -> None:
+        self.random = random.Random(seed)
+        self.driver, self.cost, self.store = driver, cost, store
+        self.network = network or Network()
+        self.validate, self.tracing, self.detect, self.patience = validate, trace, detect, patience
+        self.faults = list(faults)
+        self.stop_at = stop_at
+        self.now = 0.0
+        self.events = 0
+        self.stops: dict[Address, Stop] = {}
+        self.trace: list[tuple[float, Address, Event, list[Command]]] = []
+        self._processes: dict[Address, _Process] = {}
+        self._heap: list[tuple[float, int, Address, Event]] = []
+        self._number = 0
+        self._last: dict[tuple[Address, Address], float] = {}
+        self._carry: dict[type[Command], Callable[[Address, _Process, Any], None]] = {
+            Send: self._send,
+            Compute: self._compute,
+            Read: self._read,
+            Persist: self._persist,
+            Retire: self._retire,
+            SetTimer: self._set_timer,
+            Stop: self._stop,
+        }
+
+    def add(self, role: Role, plane: Plane | None) -> None:
+        """A process that hosts ``role``."""
+        self._processes[role.me] = _Process(role, plane)
+
+    def run(self, *, max_seconds: float = 1e9, max_events: int = 10_000_000) -> Outcome:
+        """Go on until all have stopped, nothing can happen, or a bound is reached."""
+        self._begin()
+        heap = self._heap
+        while heap and self.events < max_events and any(p.alive for p in self._processes.values()):
+            quiet = self._burst(heap, max_seconds, max_events)
+            if quiet:
+                break
+        return Outcome(self.now, self.events, self.stops, not heap, self.trace)
+
+    def _burst(self, heap: list[tuple[float, int, Address, Event]], max_seconds: float, max_events: int) -> bool:
+        """Handle up to 256 events; True if the bound on time was reached."""
+        pop, processes = heapq.heappop, self._processes
+        for _ in range(min(256, max_events - self.events)):
+            if not heap:
+                return False
+            at, _n, address, event = pop(heap)
+            if at > max_seconds:
+                return True
+            self.now = at
+            if isinstance(event, _Fault):
+                self._strike(address, event)
+                continue
+            process = processes[address]
+            if not process.alive:
+                continue
+            if process.paused:
+                process.held.append(event)
+                continue
+            self._deliver(address, process, event)
+        return False
+
+    def _begin(self) -> None:
+        for address in self._processes:
+            self._push(0.0, address, Started())
+            if address != self.driver:
+                self._push(self.random.random() * 0.01, self.driver, PeerJoined(address))
+        for fault in self.faults:
+            if isinstance(fault, SlowDisk):
+                self._processes[fault.target].disk = fault.seconds
+            else:
+                self._push(fault.at, fault.target, _Fault(fault))
+        if self.stop_at is not None:
+            self._push(self.stop_at, self.driver, StopRequested("a person"))
+
+    def _push(self, at: float, address: Address, event: Event) -> None:
+        self._number += 1
+        heapq.heappush(self._heap, (at, self._number, address, event))
+
+    def _deliver(self, address: Address, process: _Process, event: Event) -> None:
+        if isinstance(event, _INTERNAL):
+            told = self._due(process, event)
+            if told is None:
+                return
+            event = told
+        self.events += 1
+        role = process.role
+        commands = role.handle(event, self.now)
+        if self.tracing:
+            self.trace.append((self.now, address, event, commands))
+        for command in commands:
+            self._carry[type(command)](address, process, command)
+        if self.validate:
+            role.validate()
+
+    def _due(self, process: _Process, event: Event) -> Event | None:
+        """What an internal event becomes for the role."""
+        plane = process.plane
+        if isinstance(event, _Finish):
+            assert plane is not None
+            try:
+                return ComputeFinished(event.work, plane.carry_out(event.work))
+            except AssertionError:
+                raise  # a broken invariant of the simulation itself, not the user's
+            except Exception as error:  # noqa: BLE001 - user code may raise anything
+                return ComputeFailed(event.work, str(error), "")
+        if isinstance(event, _Ready):
+            assert plane is not None
+            plane.read(event.clock)
+            return ReadReady(event.clock)
+        if isinstance(event, _Write):
+            return self._written(process, event.record)
+        assert isinstance(event, _Timer)
+        return TimerFired(event.name) if process.timers.get(event.name) == event.number else None
+
+    def _written(self, process: _Process, record: Work) -> Event:
+        try:
+            self.store.write(record, process.plane)  # type: ignore[arg-type]
+        except StorageError as error:
+            return Persisted(record, str(error))
+        return Persisted(record)
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+    def _send(self, address: Address, _process: _Process, command: Send) -> None:
+        network, draw = self.network, self.random
+        event = MessageReceived(address, command.message)
+        if network.lost and draw.random() < network.lost:
+            return
+        for _ in range(2 if network.doubled and draw.random() < network.doubled else 1):
+            at = self.now + network.latency
+            if network.jitter:
+                at += draw.expovariate(1.0) * network.jitter
+            if network.ordered:
+                pair = (address, command.to)
+                at = self._last[pair] = max(at, self._last.get(pair, 0.0))
+            self._push(at, command.to, event)
+
+    def _compute(self, address: Address, process: _Process, command: Compute) -> None:
+        start = max(self.now, process.busy_until)
+        process.busy_until = start + self.cost(address, command.work, self.random)
+        begin = getattr(process.plane, "begin", None)
+        if begin is not None:
+            begin(command.work)
+        self._push(process.busy_until, address, _Finish(command.work))
+
+    def _read(self, address: Address, _process: _Process, command: Read) -> None:
+        self._push(self.now, address, _Ready(command.clock))
+
+    def _persist(self, address: Address, process: _Process, command: Persist) -> None:
+        start = max(self.now, process.io_until)
+        process.io_until = start + process.disk + self.random.random() * 1e-3
+        self._push(process.io_until, address, _Write(command.record))
+
+    def _retire(self, _address: Address, _process: _Process, command: Retire) -> None:
+        if self._processes[command.peer].alive:
+            self._kill(command.peer, command.why)
+
+    def _set_timer(self, address: Address, process: _Process, command: SetTimer) -> None:
+        self._number += 1
+        process.timers[command.name] = self._number
+        self._push(max(command.at, self.now), address, _Timer(command.name, self._number))
+
+    def _stop(self, address: Address, process: _Process, command: Stop) -> None:
+        process.alive = False
+        self.stops[address] = command
+        if address != self.driver:
+            self._tell_death(address, "left")
+            return
+        for other in self._processes.values():
+            other.alive = False  # a host ends its processes when its driver is done
+
+    # -- faults -------------------------------------------------------------------------------------------------------
+    def _strike(self, address: Address, event: _Fault) -> None:
+        process, fault = self._processes[address], event.fault
+        if not process.alive:
+            return
+        if isinstance(fault, Kill):
+            self._kill(address, "SIGKILL")
+        elif isinstance(fault, Pause) and event.over:
+            self._resume(address, process)
+        elif isinstance(fault, Pause):
+            process.paused = True
+            self._push(self.now + fault.seconds, address, _Fault(fault, True))
+            if fault.seconds > self.patience and address != self.driver:
+                silent = PeerSilent(address, self.patience, "stopped")
+                self._push(self.now + self.patience, self.driver, silent)
+
+    def _resume(self, address: Address, process: _Process) -> None:
+        process.paused = False
+        held, process.held = process.held, []
+        for event in held:
+            self._push(self.now, address, event)
+
+    def _kill(self, address: Address, how: str) -> None:
+        self._processes[address].alive = False
+        self._tell_death(address, how)
+
+    def _tell_death(self, address: Address, how: str) -> None:
+        listeners: Sequence[Address] = (self.driver,) if address != self.driver else tuple(self._processes)
+        for listener in listeners:
+            if listener != address:
+                self._push(self.now + self.random.random() * self.detect, listener, PeerLost(address, how))
