@@ -71,12 +71,16 @@ class Program(abc.ABC):
     """What is trained. Instances are immutable and cheap to send (cloudpickle, at launch)."""
 
     consistencies: ClassVar[frozenset[str]] = frozenset({"bsp"})
-    defaults: Defaults
 
     @property
     @abc.abstractmethod
     def name(self) -> str:
         """As on the command line: ``logistic``, ``mlp:500``."""
+
+    @property
+    @abc.abstractmethod
+    def defaults(self) -> Defaults:
+        """What it trains with when the person says nothing."""
 
     @abc.abstractmethod
     def for_data(self, spec: DataSpec) -> Program:
