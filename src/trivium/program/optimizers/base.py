@@ -1,7 +1,7 @@
 """The contract of F: how a summed delta becomes new parameters, shard by shard.
 
-An optimizer is state in, state out. It never sees processes: it is handed one shard's elements as flat arrays and writes
-into other flat arrays, so that what is not committed does not exist.
+An optimizer is state in, state out. It never sees processes: it is handed one shard's elements as flat arrays and
+writes into other flat arrays, so that what is not committed does not exist.
 
 Two steps
 ---------
@@ -49,8 +49,8 @@ class State:
 
     ``head``  float64 (``Optimizer.head_size``,): scalars, the same in every shard;
     ``slots`` (``Optimizer.slots``, n): vectors rewritten by each update;
-    ``ring``  (``Optimizer.ring``, n): rows written now and then, *not* copied with each version. A row that the committed
-    ``head`` names as live must not be written; ``head`` says which are.
+    ``ring``  (``Optimizer.ring``, n): rows written now and then, *not* copied with each version. A row that the
+    committed ``head`` names as live must not be written; ``head`` says which are.
     """
 
     head: NDArray[np.float64]
@@ -71,10 +71,17 @@ class Optimizer(abc.ABC):
     def name(self) -> str:
         """The name on the command line."""
 
-    def init(self, a: Flat, state: State) -> None:
+    def init(self, a: Flat, state: State) -> None:  # noqa: B027 - optional: all zero suits many
         """Fill ``state`` (all zero when called) for parameters ``a``."""
 
-    def scalars(self, a: Flat, g: Flat, state: State, step: Step, out: NDArray[np.float64]) -> None:
+    def scalars(  # only called where there are scalars
+        self,
+        a: Flat,  # noqa: ARG002
+        g: Flat,  # noqa: ARG002
+        state: State,  # noqa: ARG002
+        step: Step,  # noqa: ARG002
+        out: NDArray[np.float64],  # noqa: ARG002
+    ) -> None:
         """Write partial sums of this shard to ``out``, shape (blocks of the shard, ``scalar_count``)."""
         raise AssertionError(f"{self.name} is elementwise")
 
@@ -95,10 +102,10 @@ class Optimizer(abc.ABC):
         garbage on entry and share no memory with ``a`` and ``state``; ``new.ring`` *is* ``state.ring``.
         """
 
-    def finished(self, head: NDArray[np.float64]) -> bool:
+    def finished(self, head: NDArray[np.float64]) -> bool:  # noqa: ARG002 - most never finish by themselves
         """Whether the optimizer itself has converged (``tol``) or cannot go on."""
         return False
 
-    def iterations(self, head: NDArray[np.float64], clock: int) -> int:
+    def iterations(self, head: NDArray[np.float64], clock: int) -> int:  # noqa: ARG002 - most take one a clock
         """Iterations done, where these differ from clocks (line searches take several)."""
         return clock
