@@ -1,0 +1,63 @@
+"""Does it pay? The rows a second of this run beside those of one process with as many threads.
+
+A run over several processes that is slower than one process must say so; this file says it in words. Measuring the
+other side is the session's (``yardstick``); here are the budget for it and the sentence.
+
+The bands are a matter of measurement noise, not of taste: a few steps on a busy machine repeat within about 10 %, so a
+ratio within 10 % of 1 is called equal.
+"""
+
+from __future__ import annotations
+
+from trivium.observe.figures import duration, rate
+from trivium.record import Record
+
+__all__ = ["EQUAL", "budget", "threads_of", "verdict", "why_not"]
+
+EQUAL = 0.10  # ratios within this of 1 are called equal
+MOST = 2.0  # seconds that the measurement may take
+SHARE = 0.10  # or this share of the run, whichever is less
+LEAST = 0.05  # seconds under which nothing can be told
+
+
+def threads_of(record: Record, cores: int) -> int:
+    """Threads of the one process that ``record`` is compared with: as many as the run used, at most ``cores``."""
+    return max(1, min(record.workers * max(1, record.threads), cores))
+
+
+def budget(record: Record, step_rows: int) -> float:
+    """Seconds that may be spent on the yardstick; 0 where it is not worth it or would take too long.
+
+    One step of one process takes at most ``workers`` times as long as ours; five steps must fit.
+    """
+    allowed = min(MOST, SHARE * (record.seconds + record.startup_seconds + record.compile_seconds))
+    if record.design == "sequential" or record.samples_per_second <= 0:
+        return 0.0
+    five_steps = 5 * record.workers * step_rows / record.samples_per_second
+    return allowed if allowed >= LEAST and five_steps <= allowed else 0.0
+
+
+def why_not(record: Record) -> str:
+    """The sentence where nothing was measured."""
+    if record.design == "sequential":
+        return "one process with all its threads: this is the baseline itself"
+    overhead = record.startup_seconds + record.compile_seconds
+    text = f"not measured: {duration(record.seconds)} of training is too short to time one process beside it"
+    if overhead > record.seconds:
+        text += f"; starting and compiling took longer ({duration(overhead)}) than training, so it cannot have paid"
+    return text
+
+
+def verdict(record: Record, alone: float, threads: int) -> str:
+    """In words, with the ratio: ``alone`` is rows a second of one process with ``threads`` threads."""
+    if not alone > 0:
+        return "not measured: one process finished no step in the time allowed"
+    ratio = record.samples_per_second / alone
+    facts = f"{rate(record.samples_per_second)} against {rate(alone)} of one process with {threads} threads"
+    if threads == 1:
+        facts = facts.replace("1 threads", "one thread")
+    if abs(ratio - 1) <= EQUAL:
+        return f"it makes no difference: {facts} ({ratio:.2f}×)"
+    if ratio > 1:
+        return f"it pays: {facts} ({ratio:.2f}×)"
+    return f"it does not pay: {facts} ({ratio:.2f}×); --design sequential is the faster way on this machine"
