@@ -15,7 +15,8 @@ __all__ = ["Csr", "DataSpec", "Table"]
 @dataclass(frozen=True)
 class Csr:
     """Compressed sparse rows. ``indptr`` int64 (rows + 1,), ``indices`` int32 sorted in each row, ``values`` float32
-    or float64 (non-zeros,), ``width`` the number of columns."""
+    or float64 (non-zeros,), ``width`` the number of columns.
+    """
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]

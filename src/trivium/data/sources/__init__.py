@@ -1,0 +1,1 @@
+"""Readers: one file a format, each a function from a path or a name to a ``Table``."""
