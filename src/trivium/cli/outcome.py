@@ -1,0 +1,64 @@
+"""The end of ``train`` and ``resume``: follow the run, say what came out, return the exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trivium.cli.follow import Followed, follow
+from trivium.cli.screen import Screen
+from trivium.cli.signals import Interrupted, Signals
+from trivium.errors import RunError
+from trivium.observe.progress import Display, open_display
+from trivium.observe.rundir import read_run
+from trivium.observe.summary import Line, next_lines, notice_lines, result_lines, short_line, start_lines, time_lines
+from trivium.record import Record
+
+__all__ = ["conclude"]
+
+Start = Callable[[Display], Followed]
+Judge = Callable[[Record], str]
+
+
+def conclude(
+    begin: Start, stopping: Mapping[str, Any], screen: Screen, signals: Signals, judge: Judge, as_json: bool, out: Path
+) -> int:
+    """Start a run with ``begin``, follow it, print; 0 where it ended by itself, 128 + n after signal n.
+
+    Where the run fails, the error passes through, after a word on what is left of it.
+    """
+    display = open_display(sys.stderr, stopping, screen.quiet)
+    try:
+        ended = follow(begin(display), signals, display)
+    except (RunError, Interrupted):
+        display.close()
+        screen.told(_left(out))
+        raise
+    finally:
+        display.close()
+    _print(ended.record, screen, judge if ended.signum is None else None, as_json)
+    return 0 if ended.signum is None else 128 + ended.signum
+
+
+def _print(record: Record, screen: Screen, judge: Judge | None, as_json: bool) -> None:
+    if screen.quiet:
+        if not as_json:
+            screen.text(short_line(record))
+    else:
+        pairs = [*start_lines(record), *notice_lines(record.notices), *result_lines(record), *time_lines(record)]
+        screen.result(pairs)
+        if judge is not None:
+            screen.result([("verdict", judge(record))])
+        screen.result(next_lines(record.run, resumable="interrupt" in record.stopped_by))
+    if as_json:
+        screen.json(record.as_json())
+
+
+def _left(out: Path) -> list[Line]:
+    """What a run that failed has left, in commands."""
+    try:
+        return next_lines(str(out), resumable=read_run(out).resumable)
+    except (OSError, ValueError):
+        return []

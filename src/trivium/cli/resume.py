@@ -1,0 +1,49 @@
+"""``trivium resume``: go on where a run's last checkpoint left off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trivium.cli.screen import Screen
+from trivium.cli.signals import Signals
+from trivium.errors import UsageError
+from trivium.observe.rundir import RunDir, read_run
+from trivium.observe.summary import data_lines, plan_text, stopping_text
+
+if TYPE_CHECKING:
+    from trivium.record import Record
+
+__all__ = ["resume"]
+
+
+def resume(path: Path, as_json: bool, quiet: bool) -> int:
+    """Carry out ``trivium resume``; returns the exit code."""
+    screen, run = Screen(quiet), read_run(path)
+    _goes_on(run)
+    stopping = run.plan.get("stopping") or {}
+    screen.told(
+        [
+            *data_lines(run.data),
+            ("plan", plan_text(run.settings)),
+            ("stop", stopping_text(stopping)),
+            ("run", f"{path}, from {run.checkpoints[-1].name}"),
+        ]
+    )
+    from trivium import session
+    from trivium.cli.outcome import conclude
+
+    def judge(_: Record) -> str:
+        return "not measured for a run that was resumed"
+
+    with Signals() as signals:
+        return conclude(lambda display: session.resume(path, display), stopping, screen, signals, judge, as_json, path)
+
+
+def _goes_on(run: RunDir) -> None:
+    if run.state == "finished":
+        raise UsageError(
+            f"{run.path} is finished; `trivium report {run.path}` shows it, `trivium train` starts a new one"
+        )
+    if not run.checkpoints:
+        raise UsageError(f"{run.path} has no checkpoint to go on from; start it anew with `trivium train`")

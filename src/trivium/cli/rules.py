@@ -1,0 +1,119 @@
+"""Which options go together, as a table: an option that the chosen design, optimizer or model cannot use is an error.
+
+A rule names the option, says when it is broken, and what to do instead. Rules see what was typed (``Asked``) and what
+follows from it (``Chosen``), and need neither data nor program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trivium.cli.asked import Asked
+from trivium.errors import PlanError
+
+__all__ = ["FULL_BATCH", "PLAN_RULES", "RULES", "Chosen", "Rule", "check"]
+
+FULL_BATCH = ("lbfgs", "owlqn")  # they search along a line: every step needs all rows
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What follows from the options: the optimizer's name, and whether there are validation rows."""
+
+    optimizer: str
+    validates: bool
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether the optimizer needs all rows at each step."""
+        return self.optimizer in FULL_BATCH
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``option`` must not be given where ``broken``; ``says`` is what is allowed and the next step."""
+
+    option: str
+    broken: Callable[[Asked, Chosen], bool]
+    says: str
+
+
+def _given(value: object) -> bool:
+    return value is not None
+
+
+RULES = (
+    Rule(
+        "workers",
+        lambda a, _: a.design == "sequential" and a.workers not in (None, 1),
+        "the sequential design is one process; --threads sets its threads, or take --design allreduce or ps",
+    ),
+    Rule(
+        "threads",
+        lambda a, _: a.design != "sequential" and a.threads not in (None, 1),
+        "workers of {design} have one thread each: raise --workers; only --design sequential has threads",
+    ),
+    Rule(
+        "shards",
+        lambda a, _: a.design == "sequential" and _given(a.shards),
+        "the sequential design does not cut the parameters; --design allreduce and ps do",
+    ),
+    Rule(
+        "batch_per_worker",
+        lambda a, _: _given(a.batch_size) and _given(a.batch_per_worker),
+        "--batch-size {batch_size} already says it for all workers together; give one of the two",
+    ),
+    Rule(
+        "batch_size",
+        lambda a, c: c.full_batch and a.batch_size not in (None, "full"),
+        "{optimizer} reads all rows at every step; sgd, momentum, adam and their kin take batches (--optimizer adam)",
+    ),
+    Rule(
+        "batch_per_worker",
+        lambda a, c: c.full_batch and _given(a.batch_per_worker),
+        "{optimizer} reads all rows at every step; sgd, momentum, adam and their kin take batches (--optimizer adam)",
+    ),
+    Rule(
+        "lr",
+        lambda a, c: c.full_batch and _given(a.lr),
+        "{optimizer} finds its own step length by line search; sgd, momentum, adam and their kin take a rate",
+    ),
+    Rule(
+        "tol",
+        lambda a, c: not c.full_batch and _given(a.tol),
+        "{optimizer} has no test of its own, lbfgs and owlqn have; --target-loss, --patience, --epochs and --max-time "
+        "end a run of {optimizer}",
+    ),
+    Rule(
+        "l1",
+        lambda a, c: c.optimizer == "lbfgs" and bool(a.l1),
+        "lbfgs needs a smooth objective; --optimizer owlqn takes l1, and so do sgd and its kin",
+    ),
+    Rule(
+        "patience",
+        lambda a, c: bool(a.patience) and not c.validates,
+        "there are no validation rows to watch; add --valid 0.1 or --valid FILE",
+    ),
+    Rule(
+        "every",
+        lambda a, _: a.combine != "model" and a.every not in (None, 1),
+        "gradients are summed at each step; only --combine model averages every so many",
+    ),
+    Rule(
+        "combine",
+        lambda a, c: a.combine == "model" and c.full_batch,
+        "{optimizer} searches along one line for all workers; only sgd, momentum, adam and their kin average models",
+    ),
+)
+
+PLAN_RULES = tuple(rule for rule in RULES if rule.option in ("workers", "threads", "shards", "every"))
+
+
+def check(asked: Asked, chosen: Chosen, rules: tuple[Rule, ...] = RULES) -> None:
+    """Raise PlanError for the first rule that is broken: the option as typed, who can use it, what to do."""
+    for rule in rules:
+        if rule.broken(asked, chosen):
+            value = getattr(asked, rule.option)
+            words = {**vars(asked), "optimizer": chosen.optimizer}
+            raise PlanError(f"--{rule.option.replace('_', '-')} {value}: {rule.says.format(**words)}")

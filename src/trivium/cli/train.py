@@ -1,0 +1,144 @@
+"""``trivium train``: options to settings, rows to a job, a job to a run."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trivium.cli.asked import Asked
+from trivium.cli.loading import Rows, bounds, describe, load
+from trivium.cli.screen import Screen
+from trivium.cli.signals import Signals
+from trivium.errors import UsageError
+from trivium.observe.summary import Line, data_lines, plan_text, stopping_text
+
+if TYPE_CHECKING:
+    from trivium.cli.settings import Settings
+    from trivium.record import Record
+    from trivium.session import Job
+
+__all__ = ["train"]
+
+
+def train(asked: Asked) -> int:
+    """Carry out ``trivium train``; returns the exit code."""
+    from trivium.cli.settings import settle
+
+    screen = Screen(asked.quiet)
+    _free(asked.out)
+    with Signals() as signals:
+        settings = settle(asked)
+        rows = load(asked.data, settings.valid, asked.test)
+        settings = replace(settings, program=settings.program.for_data(rows.train.spec))
+        about, plan = describe(rows), _plan_words(settings, rows)
+        head = [*data_lines(about), ("plan", plan_text(plan)), ("stop", stopping_text(bounds(settings.stopping)))]
+        if asked.dry_run:
+            return _dry_run(settings, rows, {"data": about, "plan": plan}, head, screen, asked.as_json)
+        return _run(asked, settings, rows, head, screen, signals)
+
+
+def _run(asked: Asked, settings: Settings, rows: Rows, head: list[Line], screen: Screen, signals: Signals) -> int:
+    from trivium import session
+    from trivium.cli.outcome import conclude
+
+    job = _job(asked, settings, rows)
+    screen.told([*head, ("run", str(job.out))])
+
+    def judge(record: Record) -> str:
+        return _judge(job, record)
+
+    stopping = bounds(settings.stopping)
+    return conclude(
+        lambda display: session.start(job, display), stopping, screen, signals, judge, asked.as_json, job.out
+    )
+
+
+def _free(out: Path | None) -> None:
+    """An --out that holds something is never written to."""
+    if out is not None and out.exists():
+        if not out.is_dir():
+            raise UsageError(f"--out {out} is a file; give a directory that is empty or not there yet")
+        if any(out.iterdir()):
+            raise UsageError(
+                f"--out {out} is not empty and nothing is overwritten; give another directory, or go on with "
+                f"`trivium resume {out}`"
+            )
+
+
+def _job(asked: Asked, settings: Settings, rows: Rows) -> Job:
+    from trivium.observe.rundir import new_run
+    from trivium.program.models import model
+    from trivium.session import Job
+
+    out = asked.out
+    if out is None:
+        out = new_run(Path("runs"), re.sub(r"[^A-Za-z0-9]+", "-", f"{asked.model}-{asked.design}").strip("-"))
+    return Job(
+        program=model(asked.model),
+        data=rows.train,
+        valid=rows.valid,
+        test=rows.test,
+        plan=settings.plan,
+        stopping=settings.stopping,
+        optimizer=settings.optimizer,
+        batch_size=settings.batch_size,
+        l1=settings.l1,
+        l2=settings.l2,
+        seed=settings.seed,
+        out=out,
+    )
+
+
+def _plan_words(settings: Settings, rows: Rows) -> dict[str, Any]:
+    """The plan as the screen says it; see ``trivium.observe.summary.plan_text``."""
+    plan, own = settings.plan, settings.l2 is None
+    l2 = settings.l2_per_row / max(1, describe(rows)["parts"]["train"]) if own else settings.l2
+    return {
+        **{name: value for name, value in vars(plan).items() if name not in ("cores", "workers", "threads")},
+        "model": settings.program.name,
+        "workers": plan.worker_count,
+        "threads": plan.thread_count,
+        "optimizer": settings.optimizer.name,
+        "lr": getattr(settings.optimizer, "lr", None),
+        "batch_size": settings.batch_size,
+        "l1": settings.l1,
+        "l2": l2,
+        "seed": settings.seed,
+        "parameters": settings.program.layout.size,
+    }
+
+
+def _dry_run(
+    settings: Settings, rows: Rows, about: dict[str, Any], head: list[Line], screen: Screen, as_json: bool
+) -> int:
+    from trivium.cli.forecast import forecast
+    from trivium.data.table import Table
+    from trivium.observe.figures import size
+
+    tables = [table for table in (rows.train, rows.valid, rows.test) if isinstance(table, Table)]
+    xla = settings.program.name.startswith(("mlp", "softmax")) and not rows.train.spec.sparse
+    memory = forecast(tables, settings.program.layout, settings.optimizer, settings.plan, xla)
+    text = (
+        f"about {size(memory.total)}: data {size(memory.data)}, parameters and optimizer {size(memory.parameters)}, "
+        f"deltas {size(memory.deltas)}, processes {size(memory.processes)}"
+    )
+    screen.result([*head, ("memory", text), ("", "nothing was started")])
+    if as_json:
+        screen.json({**about, "stopping": bounds(settings.stopping), "memory": {**vars(memory), "total": memory.total}})
+    return 0
+
+
+def _judge(job: Job, record: Record) -> str:
+    """The verdict, measured where that is cheap enough."""
+    from trivium import session
+    from trivium.observe.verdict import budget, threads_of, verdict, why_not
+
+    rows = record.rows if job.batch_size in (None, "full") else min(int(job.batch_size), record.rows)
+    seconds = budget(record, rows)
+    if seconds <= 0:
+        return why_not(record)
+    threads = threads_of(record, len(os.sched_getaffinity(0)))
+    return verdict(record, session.yardstick(job, threads, seconds), threads)

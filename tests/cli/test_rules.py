@@ -1,0 +1,62 @@
+import pytest
+
+from trivium.cli import main
+
+BAD = [
+    ("logistic d -w 2", "--workers 2: the sequential design is one process"),
+    ("logistic d --design ps -w 2 --threads 2", "--threads 2: workers of ps have one thread each: raise --workers"),
+    ("logistic d --design allreduce --threads 4", "only --design sequential has threads"),
+    ("logistic d --shards 2", "--shards 2: the sequential design does not cut the parameters"),
+    ("mlp:64 d --batch-size 64 --batch-per-worker 32", "--batch-per-worker 32: --batch-size 64 already says it"),
+    ("logistic d --batch-size 64", "--batch-size 64: lbfgs reads all rows at every step"),
+    ("mlp:64 d --optimizer owlqn --batch 64", "owlqn reads all rows"),
+    ("logistic d --batch-per-worker 64", "--batch-per-worker 64: lbfgs reads all rows"),
+    ("logistic d --lr 0.1", "--lr 0.1: lbfgs finds its own step length"),
+    ("mlp:64 d --optimizer adam --tol 1e-3", "--tol 0.001: adam has no test of its own, lbfgs and owlqn have"),
+    ("mlp:64 d --tol 1e-3", "adam has no test of its own"),
+    ("logistic d --optimizer lbfgs --l1 0.1", "--l1 0.1: lbfgs needs a smooth objective; --optimizer owlqn"),
+    ("logistic d --patience 3", "--patience 3: there are no validation rows to watch; add --valid 0.1"),
+    ("mlp:64 d --valid 0 --patience 3", "no validation rows"),
+    ("mlp:64 d --every 4", "--every 4: gradients are summed at each step; only --combine model"),
+    ("logistic d --combine model --every 4", "--combine model: lbfgs searches along one line"),
+    ("logistic d --design pss", "unknown design 'pss' (did you mean 'ps'?)"),
+    ("logistic d --design ps --consistency asp", "unknown consistency 'asp'"),
+    ("logistic d --combine product", "unknown combine 'product'"),
+    ("mlp:64 d --optimizer adamm", "unknown optimizer 'adamm' (did you mean 'adam'?)"),
+    ("logistic d --design ps -w 9", "workers=9 is more than lanes=8"),
+    ("logistic d --valid 1.5", "--valid 1.5: a share of the rows lies between 0 and 1"),
+    ("logistic d --epochs 0", "'--epochs': 0 is too small; it must be 1 or more"),
+    ("logistic d --max-time nan", "nan is not finite"),
+    ("logistic d --workers two", "'two' is not a whole number"),
+    ("logistic d --wrokers 2", "No such option: --wrokers"),
+    ("logistic", "Missing argument 'DATA'"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD)
+def test_what_cannot_be_used_is_one_clear_error(session, capsys, tmp_path, line, message):
+    assert main(["train", *line.split()]) == 2
+    told = capsys.readouterr()
+    assert message in told.err
+    assert "Traceback" not in told.err
+    assert told.out == ""
+    assert session.jobs == []
+    assert list(tmp_path.iterdir()) == []
+
+
+GOOD = [
+    "logistic d --design sequential -w 1",
+    "logistic d --design ps -w 2 --threads 1",
+    "logistic d --batch-size full",
+    "logistic d --optimizer adam --lr 0.01 --batch-size 32 --patience 2 --valid 0.2",
+    "logistic d --l1 0.1",
+    "mlp:64 d --patience 0 --valid 0",
+    "mlp:64 d --combine model --every 4 --design ps -w 2 --shards 2 --pin",
+    "mlp:64 d --optimizer lbfgs --tol 1e-6",
+]
+
+
+@pytest.mark.parametrize("line", GOOD)
+def test_what_can_be_used_is(session, capsys, line):
+    assert main(["train", *line.split(), "--quiet"]) == 0, capsys.readouterr().err
+    assert len(session.jobs) == 1
