@@ -1,0 +1,56 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from trivium.cli import main
+from trivium.cli.demo import Killer, table, verdict_of
+from trivium.testing.records import a_moment, a_record
+
+
+@pytest.fixture
+def records():
+    return [
+        a_record(design="sequential", workers=1, threads=2, samples_per_second=4000.0, seconds=2.0, loss=0.05),
+        a_record(design="allreduce", samples_per_second=1000.0, seconds=8.0, loss=0.04),
+    ]
+
+
+def test_the_table_has_a_line_a_run(records):
+    head, _, first, second = table(records).splitlines()
+    assert head.startswith("model, data")
+    assert "sequential 1×2" in first
+    assert "4.00k rows/s" in first
+    assert "allreduce 2" in second
+    assert "94.0 %" in second
+
+
+def test_the_verdict_is_honest(records):
+    text = verdict_of(records)
+    assert "sequential was first" in text
+    assert "allreduce has 0.25× the rows/s of one process" in text
+    assert "losses agree within 0.01" in text
+
+
+def test_the_killer_kills_once_and_for_real():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    killer = Killer(clock=10)
+    killer.live = type("Live", (), {"pids": {"driver": os.getpid(), "worker-0": os.getpid(), "worker-1": child.pid}})
+    killer.progress(a_moment(clock=9))
+    assert killer.killed is None
+    killer.progress(a_moment(clock=10))
+    killer.progress(a_moment(clock=11))
+    assert killer.killed == child.pid
+    assert child.wait(timeout=10) == -9
+
+
+def test_a_demo_whose_worker_lived_says_so_and_fails(session, capsys):
+    session.record = replace(session.record, design="sequential")
+    assert main(["demo"]) == 1
+    told = capsys.readouterr()
+    assert told.out.count("killed no worker of") == 2
+    assert len(session.jobs) == 10
+    assert [job.plan.design for job in session.jobs[:3]] == ["sequential", "allreduce", "ps"]
+    assert all(job.plan.reproducible for job in session.jobs[6:])
