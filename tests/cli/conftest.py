@@ -97,7 +97,7 @@ class FakeSession(types.ModuleType):
 
 
 def fake_read(source, *, part="train", features=None, classes=None, **_):
-    rows = {"train": 100, "test": 40}[part]
+    rows = 40 if part == "test" or "test" in str(source) else 100
     x = np.zeros((rows, features or 3), np.float32)
     y = (np.arange(rows) % 2).astype(np.int32)
     return Table({"x": x, "y": y}, classes or (0.0, 1.0), name=str(source))

@@ -1,6 +1,7 @@
 import pytest
 
 from trivium.cli import main
+from trivium.cli.loading import part_of
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_validation_can_be_turned_off_and_given_as_rows(job_of):
 
 
 def test_test_rows_fit_the_training_rows(job_of):
-    job = job_of("logistic d --test d")
+    job = job_of("logistic d --test test.libsvm")
     assert len(job.test) == 40
     assert job.test.classes == job.data.classes
 
@@ -67,3 +68,14 @@ def test_the_plan_is_as_asked(job_of):
     plan = job_of("mlp:64 d --design ps -w 2 --lanes 4 --shards 3 --pin --reproducible --combine model --every 5").plan
     assert (plan.design, plan.workers, plan.lanes, plan.shards, plan.pin) == ("ps", 2, 4, 3, True)
     assert (plan.reproducible, plan.combine, plan.every) == (True, "model", 5)
+
+
+@pytest.mark.parametrize(
+    ("source", "part"), [("sklearn:digits", "test"), ("synthetic:9x9", "test"), ("a.libsvm", "train")]
+)
+def test_test_means_the_test_part_where_there_is_one(source, part):
+    assert part_of(source) == part
+
+
+def test_a_folder_has_a_test_part(tmp_path):
+    assert part_of(str(tmp_path)) == "test"

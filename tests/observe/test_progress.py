@@ -130,6 +130,16 @@ def test_the_live_display_draws_and_leaves_notices():
     assert "notice: worker-1 [died]" in text
 
 
+def test_the_bar_has_a_line_of_its_own():
+    console = Console(file=io.StringIO(), width=60)
+    display = LiveDisplay(console, {"epochs": 12})
+    display._progress = a_moment()
+    console.print(display)
+    bar, *rest = console.file.getvalue().splitlines()
+    assert set(bar.strip()) <= set("━╸╺ ")
+    assert "1.73k rows/s" in " ".join(line.strip() for line in rest)
+
+
 def test_the_display_fits_the_stream(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     assert isinstance(open_display(Terminal(), {}, quiet=True), QuietDisplay)

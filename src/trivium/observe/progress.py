@@ -190,8 +190,8 @@ class LiveDisplay:
 
     def __rich__(self) -> RenderableType:
         """What is drawn now."""
-        from rich.console import Group
         from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
         if self._progress is None or self._stage == "evaluate":
@@ -199,7 +199,10 @@ class LiveDisplay:
         done = fraction(self._progress, self._stopping)
         width = min(60, self._console.width)
         bar = ProgressBar(total=1.0, completed=done or 0.0, width=width, pulse=done is None)
-        return Group(bar, Text(facts(self._progress), overflow="ellipsis", no_wrap=len(self._progress.busy) > 8))
+        grid = Table.grid()  # a bar alone ends without a line break
+        grid.add_row(bar)
+        grid.add_row(Text(facts(self._progress)))
+        return grid
 
     def stage(self, name: str, seconds: float | None = None) -> None:
         """Say what is going on."""
