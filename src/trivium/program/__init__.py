@@ -1,0 +1,1 @@
+"""What is trained, with no word about processes: programs, their parameters, kernels and optimizers."""

@@ -128,13 +128,15 @@ class LogisticKernel(Kernel):
         self, ready: Rows, part: tuple[int, Any, int], y: NDArray[Any], w: NDArray[Any], b: float, sums: Any, i: int
     ) -> tuple[float, float, float]:
         if ready.csr is None:
-            return self._do.dense_delta(
+            dense: tuple[float, float, float] = self._do.dense_delta(
                 ready.x, *part, y, ready.weight, ready.scale, w, b, sums, self._tiles[i], self._residual[i], self._g[i]
             )
+            return dense
         csr = ready.csr
-        return self._do.sparse_delta(
+        found: tuple[float, float, float] = self._do.sparse_delta(
             csr.indptr, csr.indices, csr.values, *part, y, ready.weight, w, b, sums, self._tiles[i]
         )
+        return found
 
     def _margins(self, a: NDArray[Any], ready: Rows) -> NDArray[np.float64]:
         margins = np.empty(ready.count)

@@ -7,6 +7,7 @@ evaluation and prediction of one process. F is an ``Optimizer``. (Xing et al., *
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -71,6 +72,7 @@ class Program(abc.ABC):
     """What is trained. Instances are immutable and cheap to send (cloudpickle, at launch)."""
 
     consistencies: ClassVar[frozenset[str]] = frozenset({"bsp"})
+    xla: ClassVar[bool] = False  # whether its kernels are compiled by XLA: processes then import jax before they fork
 
     @property
     @abc.abstractmethod
@@ -106,3 +108,25 @@ class Program(abc.ABC):
 
         With ``reproducible``: one compiled shape (``rows``), single-thread kernels, fixed order of every sum.
         """
+
+    @staticmethod
+    def from_loss(
+        init: Callable[[Any], Any],
+        loss: Callable[[Any, dict[str, Any], Any], Any],
+        optimizer: Optimizer,
+        *,
+        per_row: bool = False,
+        predict: Callable[[Any, dict[str, Any]], Any] | None = None,
+        free: tuple[str, ...] = (),
+        batch_size: int | None = 256,
+        epochs: int | None = 10,
+        name: str = "custom",
+    ) -> Program:
+        """A program from JAX functions: ``init(key)`` → pytree, ``loss(params, batch, key)`` → (mean loss, aux).
+
+        ``batch`` is a dict of the table's columns. ``per_row``: loss and aux have one element a row, which Trivium
+        weighs. ``predict(params, batch)`` answers for rows; names in ``free`` are not penalised. See ``from_loss.py``.
+        """
+        from trivium.program.from_loss import FromLoss
+
+        return FromLoss(init, loss, optimizer, per_row, predict, free, batch_size, epochs, name)

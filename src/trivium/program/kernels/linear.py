@@ -85,7 +85,7 @@ def ask(x: Flat, d: int, step: int, start: int, index: Index, at: int, rows: int
 def dense_tile_margins(
     x: Flat, start: int, index: Index, rows: int, at: int, k: int, w: Flat, b: float, scale: float, margin: Flat
 ) -> None:
-    """margin = scale·x·w + b for k rows from ``at``; asks for the first half of the next tile."""
+    """Margins: scale·x·w + b for k rows from ``at``; asks for the first half of the next tile."""
     d, step, zero = len(w), 64 // x.itemsize, w[0] * 0
     n = np.uint64(d)
     for i in range(0, k - 3, 4):
@@ -116,7 +116,7 @@ def dense_tile_margins(
 def dense_tile_gradient(
     x: Flat, start: int, index: Index, rows: int, at: int, k: int, tile: int, residual: Flat, g: Flat
 ) -> None:
-    """g += Σ residual·x over k rows from ``at``; asks for the second half of the next tile."""
+    """Add Σ residual·x to g over k rows from ``at``; asks for the second half of the next tile."""
     d, step = len(g), 64 // x.itemsize
     n = np.uint64(d)
     for i in range(0, k - 3, 4):
@@ -186,7 +186,7 @@ def dense_delta(
 def dense_margins(
     x: Flat, start: int, index: Index, rows: int, scale: float, w: Flat, b: float, tiles: Flat, out: Flat
 ) -> None:
-    """out (rows,) = scale·x·w + b."""
+    """Write scale·x·w + b to ``out`` (rows,)."""
     margin = tiles[0]
     tile = len(margin)
     for at in range(0, rows, tile):
@@ -247,7 +247,7 @@ def sparse_delta(
 def sparse_margins(
     indptr: Flat, indices: Flat, values: Flat, start: int, index: Index, rows: int, w: Flat, b: float, out: Flat
 ) -> None:
-    """out (rows,) = x·w + b."""
+    """Write x·w + b to ``out`` (rows,)."""
     sparse_tile_margins(indptr, indices, values, start, index, 0, rows, w, b, out)
 
 
