@@ -72,6 +72,7 @@ class Holder(Member):
         self._awaited: set[object] = set()  # shards of a Keep or Save under way
         self._writing: set[object] = set()  # records on their way to the disk, whoever asked
         self._sums = [0.0, 0.0, 0.0]
+        self._summed = 0  # sums hold the clocks before this one
         self._iterations = 0
         self._waits_for_lease = False
 
@@ -98,11 +99,10 @@ class Holder(Member):
         if work.shard in self._adopting:
             self._adopting.discard(work.shard)
             self.shards[work.shard] = ShardState(*result)
-        return self._fenced(now)
+        return self._rescue() if self.orphaned else self._fenced(now)
 
     def _assign(self, body: Assign, now: float) -> Commands:
         commands = super()._assign(body, now)
-        self._sums = [0.0, 0.0, 0.0]
         if self.elementwise:
             return commands
         for shard, state in self.shards.items():
@@ -184,7 +184,8 @@ class Holder(Member):
         finished, iterations, rows, weight, loss = result
         state.finished = state.finished or finished
         self._iterations = iterations
-        if work.shard == min(self.shards):
+        if work.clock >= self._summed:
+            self._summed = state.clock
             self._sums = [self._sums[0] + rows, self._sums[1] + weight, self._sums[2] + loss]
         if self.orphaned:
             return self._rescue()
@@ -238,6 +239,8 @@ class Holder(Member):
     def _persisted(self, event: Persisted, _now: float) -> Commands:
         self._writing.discard(event.record)
         if self.orphaned:
+            if event.record not in self._awaited:
+                return []  # asked for by the driver that is gone
             self._awaited.discard(event.record)
             return [] if self._awaited else [Stop("the driver is gone; what was committed is saved")]
         if event.error:
@@ -270,6 +273,10 @@ class Holder(Member):
             if state.stage == "exchange":
                 commands += self._tell_partials(shard, state.clock, settled=False, now=now)
         return commands
+
+    def waits(self) -> bool:
+        """In the middle of a lease."""
+        return any(s.clock < self.until and not s.finished for s in self.shards.values()) or super().waits()
 
     def validate(self) -> None:
         """Shards at most one clock apart; what is collected matches the parts; no lane twice."""

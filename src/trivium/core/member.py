@@ -14,8 +14,10 @@ Rules under BSP
    lanes then compute the least committed clock again; shards that are ahead refuse it (rule 2).
 5. Where F has two steps and one shard is ahead, its recorded totals bind the others (``Partials.settled``): otherwise a
    line search could accept in one shard and reject in another.
-6. Nothing is sent again on suspicion of slowness alone but after ``retry`` seconds without progress; whatever is sent
-   again is harmless by rules 2 and 4.
+6. An assignment is answered only when the gradient of the old term is done: until then it writes its lanes' blocks, which
+   may be another runner's by now.
+7. Nothing is sent again on suspicion of slowness alone but after ``retry`` seconds without progress; whatever is sent
+   again is harmless by rules 2 and 4. A failure is told until somebody ends this process.
 """
 
 from __future__ import annotations
@@ -85,6 +87,7 @@ class Member(Role):
         self.orphaned = False
         self._ticket = -1
         self._reply: Reply | None = None
+        self._failure: Reply | None = None
         self._retry_set = False
         self._progress = 0
         self._progress_seen = -1
@@ -140,7 +143,8 @@ class Member(Role):
         return self._tell_failure(Failed(event.error, event.traceback))
 
     def _tell_failure(self, failure: Failed) -> Commands:
-        return [Send(self.driver, Reply(self.term, -1, failure))]
+        self._failure = Reply(self.term, -1, failure)
+        return [Send(self.driver, self._failure)]
 
     def _lost(self, event: PeerLost, now: float) -> Commands:
         if event.peer != self.driver or self.orphaned:
@@ -155,6 +159,8 @@ class Member(Role):
         if event.name == "orphan":
             return [Stop("the driver is gone")]
         again = self._resend(now) if self._progress == self._progress_seen else []
+        if self._failure is not None:
+            again.append(Send(self.driver, self._failure))
         self._progress_seen = self._progress
         return [*again, SetTimer("retry", now + self.retry)]
 

@@ -217,6 +217,10 @@ class Role:
         """The last events, oldest first."""
         return [f"{now:.6f} {event}" for now, event in self._story]
 
+    def waits(self) -> bool:
+        """Whether it waits for others in the middle of work (rather than having none)."""
+        return False
+
     def validate(self) -> None:
         """Raise ProtocolError where an invariant does not hold."""
 

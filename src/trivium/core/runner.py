@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trivium.core.lanes import Part, subtrees
 from trivium.core.member import BSP_LEAD, Member
-from trivium.core.messages import Assign, Committed, Evaluate, EvaluateRows, Gradient, Proceed, Push, Sums
+from trivium.core.messages import Assign, Committed, Done, Evaluate, EvaluateRows, Gradient, Proceed, Push, Sums
 from trivium.core.role import Address, Commands, Compute, Read, ReadReady, Send
 
 __all__ = ["Runner"]
@@ -26,6 +26,7 @@ class Runner(Member):
         self._behind = 0  # shards not known to have committed clock + 1
         self._work: Gradient | None = None
         self._stale = False
+        self._owed = -1  # the ticket of an assignment that is answered once the old term's gradient is done
         self._assigned = -1  # the term of the last assignment; a peer may be fenced and not assigned yet
         self._evaluation: tuple[int, EvaluateRows] | None = None
 
@@ -38,11 +39,14 @@ class Runner(Member):
         self._seen = [body.clock] * len(body.owners)
         self._behind = len(body.owners)
         self.finished = False
-        if self.stage == "computing":
-            self._stale = True  # its result belongs to the old term
-        else:
+        if self.stage != "computing":
             self.stage = "idle"
-        return super()._assign(body, now)
+            return super()._assign(body, now)
+        self._stale = True  # its result belongs to the old term
+        self._owed = self._ticket
+        super()._assign(body, now)
+        self._reply = None
+        return []
 
     def _proceed(self, body: Proceed, now: float) -> Commands:
         commands = super()._proceed(body, now)
@@ -54,7 +58,13 @@ class Runner(Member):
             self.clock += 1
             self._progress += 1
             self._behind = sum(seen <= self.clock for seen in self._seen)
-        if self.term != self._assigned or self.stage != "idle" or self.clock >= self.until or self.finished or self.range.lo == self.range.hi:
+        if (
+            self.term != self._assigned
+            or self.stage != "idle"
+            or self.clock >= self.until
+            or self.finished
+            or self.range.lo == self.range.hi
+        ):
             return []
         self.stage = "reading"
         return [Read(self.clock)]
@@ -70,7 +80,9 @@ class Runner(Member):
         if self._stale or self.term != self._assigned or work != self._work:
             self._stale = False
             self.stage = "idle"
-            return self._advance()
+            owed = self._answer(Done()) if self._owed == self._ticket else []
+            self._owed = -1
+            return [*owed, *self._advance()]
         self.stage = "pushed"
         return self._send_pushes(now)
 
@@ -112,6 +124,10 @@ class Runner(Member):
         if self.stage != "pushed" or self.term != self._assigned:
             return commands
         return [*commands, *self._send_pushes(now)]
+
+    def waits(self) -> bool:
+        """Pushed, and not all shards have committed."""
+        return self.stage == "pushed" or super().waits()
 
     def validate(self) -> None:
         """Clock within the lease; what is known of the shards at most one clock ahead of this runner's."""
