@@ -1,3 +1,4 @@
+import fcntl
 import json
 
 import pytest
@@ -28,6 +29,14 @@ def test_a_finished_run_has_nothing_left_to_do(session, capsys, run):
     (run / "record.json").write_text(json.dumps(a_record().as_json()))
     assert main(["resume", str(run)]) == 2
     assert f"is finished; `trivium report {run}`" in capsys.readouterr().err
+    assert session.lives == []
+
+
+def test_a_run_that_is_alive_is_left_alone(session, capsys, run):
+    with (run / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(["resume", str(run)]) == 2
+    assert "is still running" in capsys.readouterr().err
     assert session.lives == []
 
 

@@ -1,4 +1,6 @@
+import fcntl
 import json
+import os
 import threading
 
 import pytest
@@ -61,6 +63,29 @@ def test_no_checkpoint_no_resuming(tmp_path):
 def test_checkpoints_go_by_number_and_unfinished_ones_do_not_count(tmp_path):
     run = make_run(tmp_path / "run", checkpoints=("clock-10.st", "clock-9.st", ".clock-11.st", "clock-12.st.tmp"))
     assert [path.name for path in read_run(run).checkpoints] == ["clock-9.st", "clock-10.st"]
+
+
+def test_a_checkpoint_counts_with_its_manifest_or_all_its_shards(tmp_path):
+    run = make_run(tmp_path / "run", checkpoints=())
+    for clock, files in (
+        ("1", ("manifest.json",)),
+        ("2", ("shard-0.json",)),
+        ("3", ("shard-0.json", "shard-1.json")),
+        ("4", ()),
+    ):
+        (run / "checkpoints" / clock).mkdir()
+        for name in files:
+            (run / "checkpoints" / clock / name).write_text('{"shards": 2}')
+    assert [path.name for path in read_run(run).checkpoints] == ["1", "3"]
+
+
+def test_a_run_whose_lock_is_held_is_running(tmp_path):
+    run = make_run(tmp_path / "run")
+    with (run / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        read = read_run(run)
+        assert (read.state, read.driver, read.resumable) == ("running", os.getpid(), False)
+    assert read_run(run).state == "broken off"
 
 
 def test_settings_lie_flat(tmp_path):

@@ -45,5 +45,9 @@ def _goes_on(run: RunDir) -> None:
         raise UsageError(
             f"{run.path} is finished; `trivium report {run.path}` shows it, `trivium train` starts a new one"
         )
+    if run.driver is not None:
+        raise UsageError(
+            f"{run.path} is still running (process {run.driver}); wait for it, or stop it with Ctrl-C there"
+        )
     if not run.checkpoints:
         raise UsageError(f"{run.path} has no checkpoint to go on from; start it anew with `trivium train`")

@@ -26,7 +26,8 @@ SHOWN = 12  # events of a run that did not finish
 
 def run_lines(run: RunDir) -> list[Line]:
     """Everything worth a line: data, plan, result and time where it finished, what happened where it did not."""
-    pairs = [("run", f"{run.path}: {run.state}"), *data_lines(run.data)]
+    driver = f" (process {run.driver})" if run.driver is not None else ""
+    pairs = [("run", f"{run.path}: {run.state}{driver}"), *data_lines(run.data)]
     plan = plan_text(run.settings)
     pairs += [("plan", plan)] if plan else []
     stopping = run.plan.get("stopping")
@@ -53,11 +54,12 @@ def _unfinished(run: RunDir) -> list[Line]:
     texts = [str(event.get("text") or event.get("message") or event.get("kind", event)) for event in run.events]
     pairs += [("events" if n == 0 else "", text) for n, text in enumerate(texts[-SHOWN:])]
     if run.state == "broken off":
-        pairs.append(("", "it has no record: its driver died before the end, or is still at work"))
+        pairs.append(("", "it has no record: its driver died before the end"))
     if run.checkpoints:
         pairs.append(("saved", f"{len(run.checkpoints)} checkpoints, the newest {run.checkpoints[-1].name}"))
     else:
-        pairs.append(("saved", "no checkpoint; it can only be started anew"))
+        later = "" if run.driver is not None else "; it can only be started anew"
+        pairs.append(("saved", f"no checkpoint{later}"))
     return pairs
 
 

@@ -5,6 +5,7 @@
     RUN/plan.json        how it was asked for           RUN/metrics.jsonl   progress and evaluations, one a line
     RUN/data.json        what it learned from           RUN/events.jsonl    notices, failures, terms, one a line
     RUN/record.json      the result: only if it ended   RUN/checkpoints/    where it can go on from
+    RUN/lock             locked while its driver lives
 
 Every file may be missing, and the last line of a ``.jsonl`` may be torn (its writer was killed): what is there is read,
 what is not is said. Nothing here is written.
@@ -13,6 +14,7 @@ what is not is said. Nothing here is written.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -29,7 +31,7 @@ LAST = 10_000  # numbered directories tried before giving up
 
 @dataclass(frozen=True)
 class RunDir:
-    """What a run left behind. ``record`` is None where it did not end."""
+    """What a run left behind. ``record`` is None where it did not end; ``driver`` is the process at work on it."""
 
     path: Path
     plan: Mapping[str, Any]
@@ -39,6 +41,7 @@ class RunDir:
     events: tuple[Mapping[str, Any], ...]
     checkpoints: tuple[Path, ...]
     damage: tuple[str, ...] = ()
+    driver: int | None = None
 
     @property
     def error(self) -> str | None:
@@ -50,7 +53,9 @@ class RunDir:
 
     @property
     def state(self) -> str:
-        """``finished``, ``interrupted``, ``failed`` or ``broken off`` (its driver died, or still runs)."""
+        """``running``, ``finished``, ``interrupted``, ``failed``, or ``broken off`` (its driver died)."""
+        if self.driver is not None:
+            return "running"
         if self.record is not None:
             return "interrupted" if "interrupt" in self.record.stopped_by else "finished"
         return "failed" if self.error else "broken off"
@@ -58,7 +63,7 @@ class RunDir:
     @property
     def resumable(self) -> bool:
         """Whether ``trivium resume`` has something to go on from and something left to do."""
-        return bool(self.checkpoints) and self.state != "finished"
+        return bool(self.checkpoints) and self.state not in ("finished", "running")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -162,6 +167,7 @@ def read_run(path: Path) -> RunDir:
         _rows(path / "events.jsonl", damage),
         checkpoints,
         tuple(damage),
+        _holder(path / "lock"),
     )
 
 
@@ -173,8 +179,30 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _whole(path: Path) -> bool:
-    """Checkpoints get their name when they are complete; hidden and temporary ones are not."""
-    return not path.name.startswith(".") and ".tmp" not in path.name
+    """A folder counts with its manifest or with all its shards; hidden and temporary names never do."""
+    if path.name.startswith(".") or path.suffix in (".tmp", ".part"):
+        return False
+    if not path.is_dir() or (path / "manifest.json").exists():
+        return True
+    shards = list(path.glob("shard-*.json"))
+    try:
+        return bool(shards) and len(shards) == json.loads(shards[0].read_text(encoding="utf-8"))["shards"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _holder(lock: Path) -> int | None:
+    """The process that holds ``lock``; asked of the kernel, since trying the lock might get in a driver's way."""
+    try:
+        status = lock.stat()
+        held = Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return None
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for words in map(str.split, held.splitlines()):
+        if len(words) >= 6 and words[1] == "FLOCK" and words[5] == place:
+            return int(words[4])
+    return None
 
 
 def new_run(parent: Path, stem: str) -> Path:
