@@ -42,24 +42,34 @@ def encode_as(labels: NDArray[Any], classes: Sequence[float | str]) -> NDArray[n
     return np.where(known[found] == labels, found, -1).astype(np.int32)
 
 
-def recode(y: NDArray[Any], old: tuple[float | str, ...], new: Sequence[float | str] | None) -> tuple[Any, ...]:
+def recode(
+    where: object, y: NDArray[Any], old: tuple[float | str, ...], new: Sequence[float | str] | None
+) -> tuple[NDArray[Any], tuple[float | str, ...]]:
     """Labels ``y`` encoded by ``old`` as they are under ``new`` (None: as they are): (y, classes).
 
-    Raises ``DataError`` where ``new`` lacks a label that is there.
+    Raises ``DataError``, which begins with ``where``, if ``new`` lacks a label that is there.
     """
-    if new is None or tuple(new) == old:
+    if new is None:
+        return y, old
+    new = checked_classes(new)
+    if new == old:
         return y, old
     if not old:
-        raise DataError(f"classes={class_names(new)}: the labels are numbers to be predicted; leave classes out")
+        raise DataError(
+            f"{where}: classes={class_names(new)}, but the labels are numbers to be predicted; leave classes out"
+        )
     if not new:
         if isinstance(old[0], str):
-            raise DataError(f"classes=(): asks for numbers, but the labels are text ({class_names(old)}); encode them")
+            raise DataError(
+                f"{where}: classes=() asks for numbers, but the labels are text ({class_names(old)}); encode them"
+            )
         return np.asarray(old, np.float32)[y], ()
-    new = checked_classes(new)
     index = encode_as(np.asarray(old), new)
     absent = [name for name, at in zip(old, index, strict=True) if at < 0]
     if absent:
-        raise DataError(f"label {absent[0]!r} is none of classes={class_names(new)}; give all classes, or leave it out")
+        raise DataError(
+            f"{where}: label {absent[0]!r} is none of classes={class_names(new)}; give all classes, or leave it out"
+        )
     return index[y], new
 
 
