@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from trivium.cli import main
-from trivium.errors import LostError, ProgramError, RunError
+from trivium.errors import LostError, PlanError, ProgramError, RunError
 
 KEYS = {
     "run", "design", "engine", "nodes", "workers", "lanes", "consistency", "rows", "epochs", "iterations", "seconds",
@@ -142,6 +142,12 @@ def test_a_run_that_fails_with_a_checkpoint_says_how_to_go_on(session, capsys, t
     session.during, session.error = write, LostError("both copies are gone")
     assert main(["train", "mlp:64", "d", "-o", "here"]) == 3
     assert "next     trivium resume here" in capsys.readouterr().err
+
+
+def test_a_run_that_was_refused_leaves_no_folder(session, capsys, tmp_path):
+    session.error = PlanError("this program cannot be trained so")
+    assert main(["train", "mlp:64", "d"]) == 2
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from trivium.cli.follow import Followed, follow
 from trivium.cli.screen import Screen
 from trivium.cli.signals import Interrupted, Signals
 from trivium.errors import RunError
-from trivium.observe.progress import Display, open_display
+from trivium.observe.progress import Display
 from trivium.observe.rundir import read_run
 from trivium.observe.summary import Line, next_lines, notice_lines, result_lines, short_line, start_lines, time_lines
 from trivium.record import Record
@@ -23,13 +21,12 @@ Judge = Callable[[Record], str]
 
 
 def conclude(
-    begin: Start, stopping: Mapping[str, Any], screen: Screen, signals: Signals, judge: Judge, as_json: bool, out: Path
+    begin: Start, display: Display, screen: Screen, signals: Signals, judge: Judge, as_json: bool, out: Path
 ) -> int:
     """Start a run with ``begin``, follow it, print; 0 where it ended by itself, 128 + n after signal n.
 
     Where the run fails, the error passes through, after a word on what is left of it.
     """
-    display = open_display(sys.stderr, stopping, screen.quiet)
     try:
         ended = follow(begin(display), signals, display)
     except (RunError, Interrupted):
@@ -47,8 +44,9 @@ def _print(record: Record, screen: Screen, judge: Judge | None, as_json: bool) -
         if not as_json:
             screen.text(short_line(record))
     else:
-        pairs = [*start_lines(record), *notice_lines(record.notices), *result_lines(record), *time_lines(record)]
-        screen.result(pairs)
+        seen = screen.out.isatty() and screen.err.isatty()  # notices are on the screen already
+        screen.result([*start_lines(record), *([] if seen else notice_lines(record.notices))])
+        screen.result([*result_lines(record), *time_lines(record)])
         if judge is not None:
             screen.result([("verdict", judge(record))])
         screen.result(next_lines(record.run, resumable="interrupt" in record.stopped_by))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trivium.cli.screen import Screen
 from trivium.cli.signals import Signals
 from trivium.errors import UsageError
+from trivium.observe.progress import open_display
 from trivium.observe.rundir import RunDir, read_run
 from trivium.observe.summary import data_lines, plan_text, stopping_text
 
@@ -37,7 +39,8 @@ def resume(path: Path, as_json: bool, quiet: bool) -> int:
         return "not measured for a run that was resumed"
 
     with Signals() as signals:
-        return conclude(lambda display: session.resume(path, display), stopping, screen, signals, judge, as_json, path)
+        display = open_display(sys.stderr, stopping, quiet)
+        return conclude(lambda shown: session.resume(path, shown), display, screen, signals, judge, as_json, path)
 
 
 def _goes_on(run: RunDir) -> None:

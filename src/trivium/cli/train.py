@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +16,7 @@ from trivium.cli.loading import Rows, bounds, describe, load
 from trivium.cli.screen import Screen
 from trivium.cli.signals import Signals
 from trivium.errors import UsageError
+from trivium.observe.progress import Display, open_display
 from trivium.observe.summary import Line, data_lines, plan_text, stopping_text
 
 if TYPE_CHECKING:
@@ -27,33 +31,46 @@ def train(asked: Asked) -> int:
     """Carry out ``trivium train``; returns the exit code."""
     from trivium.cli.settings import settle
 
-    screen = Screen(asked.quiet)
+    screen, stopping = Screen(asked.quiet), dict[str, Any]()
     _free(asked.out)
     with Signals() as signals:
         settings = settle(asked)
-        rows = load(asked.data, settings.valid, asked.test)
+        display = open_display(sys.stderr, stopping, asked.quiet)
+        rows = _load(asked, settings, display)
+        stopping.update(bounds(settings.stopping))
         settings = replace(settings, program=settings.program.for_data(rows.train.spec))
         about, plan = describe(rows), _plan_words(settings, rows)
-        head = [*data_lines(about), ("plan", plan_text(plan)), ("stop", stopping_text(bounds(settings.stopping)))]
+        head = [*data_lines(about), ("plan", plan_text(plan)), ("stop", stopping_text(stopping))]
         if asked.dry_run:
             return _dry_run(settings, rows, {"data": about, "plan": plan}, head, screen, asked.as_json)
-        return _run(asked, settings, rows, head, screen, signals)
+        job = _job(asked, settings, rows)
+        screen.told([*head, ("run", str(job.out))])
+        try:
+            return _run(job, display, screen, signals, asked.as_json)
+        except UsageError:
+            with contextlib.suppress(OSError):
+                job.out.rmdir()  # nothing was started: leave no empty folder behind
+            raise
 
 
-def _run(asked: Asked, settings: Settings, rows: Rows, head: list[Line], screen: Screen, signals: Signals) -> int:
+def _load(asked: Asked, settings: Settings, display: Display) -> Rows:
+    began = time.monotonic()
+    display.stage("load")
+    try:
+        return load(asked.data, settings.valid, asked.test)
+    finally:
+        display.stage("load", time.monotonic() - began)
+        display.close()
+
+
+def _run(job: Job, display: Display, screen: Screen, signals: Signals, as_json: bool) -> int:
     from trivium import session
     from trivium.cli.outcome import conclude
-
-    job = _job(asked, settings, rows)
-    screen.told([*head, ("run", str(job.out))])
 
     def judge(record: Record) -> str:
         return _judge(job, record)
 
-    stopping = bounds(settings.stopping)
-    return conclude(
-        lambda display: session.start(job, display), stopping, screen, signals, judge, asked.as_json, job.out
-    )
+    return conclude(lambda shown: session.start(job, shown), display, screen, signals, judge, as_json, job.out)
 
 
 def _free(out: Path | None) -> None:

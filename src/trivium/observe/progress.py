@@ -78,7 +78,7 @@ class Display(Protocol):
         """See ``Observer``."""
 
     def close(self) -> None:
-        """Leave the screen as a person wants to find it; may be called twice."""
+        """Leave the screen as a person wants to find it; may be called twice, and what is shown next opens it again."""
 
 
 def fraction(progress: Progress, stopping: Mapping[str, Any]) -> float | None:
@@ -226,7 +226,10 @@ class LiveDisplay:
 
 
 def open_display(stream: IO[str] | None, stopping: Mapping[str, Any], quiet: bool = False) -> Display:
-    """The display that fits ``stream``: none when quiet, live on a terminal, else plain."""
+    """The display that fits ``stream``: none when quiet, live on a terminal, else plain.
+
+    ``stopping`` may be filled in later: it is looked at whenever the bar is drawn.
+    """
     if quiet:
         return QuietDisplay()
     safe = SafeStream(stream)
