@@ -37,3 +37,10 @@ def test_what_is_not_finite_is_said_not_raised():
 )
 def test_sizes(nbytes, text):
     assert figures.size(nbytes) == text
+
+
+def test_long_curves_are_thinned_to_their_ends():
+    line = figures.spark([float(n) for n in range(1000)], width=10)
+    assert (len(line), line[0], line[-1]) == (10, "▁", "█")
+    assert figures.spark([1.0, float("nan"), 1.0]) == "▁▁"
+    assert figures.spark([]) == ""

@@ -54,6 +54,14 @@ def test_a_failed_run_without_a_checkpoint_is_not_said_to_be_resumable(tmp_path)
     assert "trivium resume" not in text
 
 
+def test_curves_are_drawn_from_what_was_written_down(tmp_path):
+    losses = [2.0, 2.0, 1.5, 0.9, 0.5, 0.5]
+    run = write(
+        tmp_path / "a", metrics=[{"clock": n, "epoch": 0, "loss": None, "valid_loss": v} for n, v in enumerate(losses)]
+    )
+    assert "validation 2 █▆▃▁ 0.5" in lines(run_lines(run), width=200)
+
+
 def test_runs_side_by_side(tmp_path):
     runs = [
         write(tmp_path / "one", a_record()),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-__all__ = ["count", "duration", "loss", "percent", "rate", "size"]
+__all__ = ["count", "duration", "loss", "percent", "rate", "size", "spark"]
 
+_BARS = "▁▂▃▄▅▆▇█"
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -76,6 +78,20 @@ def percent(share: float) -> str:
     if 0 < share < 0.005:
         return "<1 %"
     return f"{share:.0%}".replace("%", " %")
+
+
+def spark(values: Sequence[float], width: int = 40) -> str:
+    """A line of bars, lowest to highest; at most ``width``, evenly picked, the last always shown.
+
+    >>> spark([4.0, 2.0, 1.0, 1.0])
+    '█▃▁▁'
+    """
+    known = [value for value in values if math.isfinite(value)]
+    if len(known) > width:
+        known = [known[round(at * (len(known) - 1) / (width - 1))] for at in range(width)]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    span = (high - low) or 1.0
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in known)
 
 
 def loss(value: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from trivium.observe.figures import count, duration, loss, percent, rate
+from trivium.observe.figures import count, duration, loss, percent, rate, spark
 from trivium.observe.rundir import RunDir
 from trivium.observe.summary import (
     Line,
@@ -37,9 +37,22 @@ def run_lines(run: RunDir) -> list[Line]:
         pairs += [*start_lines(run.record), *notice_lines(told), *result_lines(run.record), *time_lines(run.record)]
     else:
         pairs += _unfinished(run)
+    pairs += _curves(run)
     pairs += [("damage" if at == 0 else "", text) for at, text in enumerate(run.damage)]
     if run.resumable:
         pairs += next_lines(str(run.path), resumable=True)[:1]
+    return pairs
+
+
+def _curves(run: RunDir) -> list[Line]:
+    """How the losses went, from the evaluations written down; repeated values count once."""
+    pairs: list[Line] = []
+    rows = run.record.history if run.record is not None and run.record.history else run.metrics
+    for name, key in (("loss", "loss"), ("validation", "valid_loss")):
+        seen = [float(row[key]) for row in rows if isinstance(row.get(key), (int, float))]
+        kept = [value for at, value in enumerate(seen) if at == 0 or value != seen[at - 1]]
+        if len(kept) > 1:
+            pairs.append(("" if pairs else "curve", f"{name} {loss(kept[0])} {spark(kept)} {loss(kept[-1])}"))
     return pairs
 
 
