@@ -65,6 +65,7 @@ def test_foreign_files_are_answered_with_what_can_be_read(tmp_path, content, wor
         ("synthetic:30x4", {"classes": (0, 1)}, r"label -1.0 is none of classes=\(0, 1\)"),
         ("http:x", {}, "nor a name that is known; can be read"),
         ("nowhere", {}, "no such file"),
+        ("x" * 5000, {}, "cannot be opened"),
         ("/", {}, "a folder without IDX files"),
         ("/dev/null", {}, "device"),
     ],

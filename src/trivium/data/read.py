@@ -13,7 +13,7 @@ import numpy as np
 from trivium.data.sources import idx, labels, synthetic
 from trivium.data.sources.arrays import from_arrays
 from trivium.data.sources.libsvm import read_libsvm
-from trivium.data.sources.stream import ByteStream
+from trivium.data.sources.stream import ByteStream, is_folder
 from trivium.data.table import Table
 from trivium.errors import DataError, unknown
 
@@ -102,11 +102,11 @@ def _format_of(name: str) -> str:
     if scheme in ("synthetic", "sklearn") and ":" in name:
         return scheme
     path = Path(name)
-    if path.is_dir():
+    if is_folder(path):
         if any(path.glob("*-images*")):
             return "idx"
         raise DataError(f"{path}: a folder without IDX files (train-images*); can be read: {READABLE}")
-    if not path.exists() and scheme.isalpha() and scheme != name:
+    if scheme.isalpha() and scheme != name and not path.exists():
         raise DataError(f"{name}: no such file, nor a name that is known; can be read: {READABLE}")
     start = ByteStream(path).head(4096)
     if idx.is_idx(start):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivium.data.sources import labels as labelling
-from trivium.data.sources.stream import ByteStream
+from trivium.data.sources.stream import ByteStream, is_folder
 from trivium.data.table import Table
 from trivium.errors import DataError, unknown
 
@@ -45,7 +45,7 @@ def read_idx(
     Returns a table with ``x`` uint8 (n, pixels), ``scale`` 1/255, and ``y`` int32. Raises ``DataError``.
     """
     folder = Path(path)
-    images_path = find_images(folder, part) if folder.is_dir() else folder
+    images_path = find_images(folder, part) if is_folder(folder) else folder
     images, images_hash = read_idx_array(images_path, least_dimensions=2)
     labels_path = _labels_beside(images_path)
     labels, labels_hash = read_idx_array(labels_path)
@@ -62,7 +62,7 @@ def read_idx(
         raise DataError(f"{images_path}: has {x.shape[1]} pixels an image, expected features={features}")
     y, found = labelling.recode(labels_path, *labelling.encode(labels.astype(np.float64)), classes)
     both = hashlib.sha256(f"{images_hash}\n{labels_hash}\n".encode()).hexdigest()
-    name = folder.resolve().name if folder.is_dir() else images_path.name
+    name = folder.resolve().name if is_folder(folder) else images_path.name
     return Table({"x": x, "y": y}, found, scale=1 / 255, name=name, fingerprint=both)
 
 

@@ -61,7 +61,7 @@ def recode(
     if not new:
         if isinstance(old[0], str):
             raise DataError(
-                f"{where}: classes=() asks for numbers, but the labels are text ({class_names(old)}); encode them"
+                f"{where}: classes=() asks for numbers, but the labels are text {class_names(old)}; encode them"
             )
         return np.asarray(old, np.float32)[y], ()
     index = encode_as(np.asarray(old), new)

@@ -16,12 +16,20 @@ from typing import BinaryIO, Protocol
 
 from trivium.errors import DataError
 
-__all__ = ["GZIP_MAGIC", "XZ_MAGIC", "ByteStream", "regular_file"]
+__all__ = ["GZIP_MAGIC", "XZ_MAGIC", "ByteStream", "is_folder", "regular_file"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 XZ_MAGIC = b"\xfd7zXZ\x00"
 _RAW_PIECE = 1 << 18
 _PIECE = 1 << 20
+
+
+def is_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder, as far as this process may look; opening it tells the rest."""
+    try:
+        return path.is_dir()
+    except OSError:  # a folder above it is closed to us, or the name is too long
+        return False
 
 
 def regular_file(path: str | os.PathLike[str]) -> Path:
