@@ -193,8 +193,11 @@ class Member(Role):
         return self._unexpected(body)
 
     def _assign(self, body: Assign, _now: float) -> Commands:
-        self.workers, self.owners, self.until = body.workers, body.owners, body.clock
+        self._take_up(body)
         return self._answer(Done())
+
+    def _take_up(self, body: Assign) -> None:
+        self.workers, self.owners, self.until = body.workers, body.owners, body.clock
 
     def _proceed(self, body: Proceed, _now: float) -> Commands:
         self.until = max(self.until, body.until)

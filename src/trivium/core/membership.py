@@ -136,12 +136,15 @@ class Driver(Role):
         self.fault: Stop | None = None
         self._action: Action | None = None
         self._ticket = 0
+        self._counted = 0  # the ticket of the last segment
         self._asked: dict[Address, Request] = {}
         self._sums: dict[int, Sums] = {}
         self._until = 0
         self._why = "start"
         self._leave = ""
         self._started_at: float | None = None
+        self.spent: dict[str, float] = {}  # seconds in each kind of action, recovery included
+        self.since = 0.0  # when the present action began
         self._handlers: dict[type[Any], Callable[[Any, float], Commands]] = {
             Started: self._started,
             MessageReceived: self._message,
@@ -233,6 +236,7 @@ class Driver(Role):
         return self._perform(self.agenda.next(), now)
 
     def _perform(self, action: Action, now: float) -> Commands:
+        self._account(now)
         self._action = action
         if isinstance(action, Run):
             return [*self._first_lease(now), *self._lease(action.until)]
@@ -244,6 +248,12 @@ class Driver(Role):
         if isinstance(action, SaveNow):
             return self._ask(self.members.holders, Save(action.clock, action.best))
         return self._finish(action)
+
+    def _account(self, now: float) -> None:
+        if self._action is not None:
+            kind = type(self._action).__name__
+            self.spent[kind] = self.spent.get(kind, 0.0) + now - self.since
+        self.since = now
 
     def _first_lease(self, now: float) -> Commands:
         if self._started_at is not None:
@@ -278,6 +288,8 @@ class Driver(Role):
             raise self.refuse(f"did not expect {reply}")
         if isinstance(reply.body, Failed):
             return self._member_failed(event.sender, reply.body, now)
+        if isinstance(reply.body, Reached):
+            self._count(event.sender, reply.ticket, reply.body)
         asked = self._asked.get(event.sender)
         if asked is None or reply.ticket != asked.ticket or reply.term != self.term:
             return []
@@ -296,9 +308,14 @@ class Driver(Role):
             return self._answered(sender, now, self._lease_used)
         return self._answered(sender, now, self._carried_out)
 
+    def _count(self, sender: Address, ticket: int, body: Reached) -> None:
+        """Rows of a lease count once, even where a new term overtook the answer."""
+        if sender == self.owners[0] and ticket > self._counted:
+            self._counted = ticket
+            self.segments.append(body)
+
     def _reached(self, sender: Address, body: Reached, now: float) -> Commands:
         if sender == self.owners[0]:
-            self.segments.append(body)
             self.iterations = body.iterations
             self.agenda.reached(body.clock, body.finished)
         return self._answered(sender, now, self._lease_used)
@@ -403,6 +420,11 @@ class Driver(Role):
             return [SetTimer("checkpoint", now + self.checkpoint_every), *self._interrupt(now, "checkpoint")]
         again = [Send(member, request) for member, request in self._asked.items()]
         return [*again, SetTimer("retry", now + self.retry)]
+
+    @property
+    def running(self) -> bool:
+        """Whether a lease is going on."""
+        return self.phase != "joining" and isinstance(self._action, Run)
 
     def waiting(self) -> tuple[str, ...]:
         """Whom the driver waits for, by name."""

@@ -8,6 +8,7 @@ depend on the number of workers or on timing; only ``max_time``, checkpoints and
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -195,6 +196,19 @@ class Agenda:
                 "history": self.history,
             }
         )
+
+    @classmethod
+    def resumed(cls, pace: Pace, memory: bytes, saved: Iterable[int]) -> Agenda:
+        """The agenda of a run whose driver is gone, at the clock that it goes on from.
+
+        ``memory`` is that of the newest whole manifest (empty: there is none), ``saved`` the clocks of which every shard
+        is on disk. Orphans may have saved later clocks than the manifest's; the latest of them counts, but none beyond
+        the next look, since what the lost driver decided there is not known. The kept parameters are the manifest's.
+        """
+        agenda = cls.remembered(pace, memory) if memory else cls(pace)
+        most = agenda._until()  # noqa: SLF001 - its own class
+        agenda.clock = max((clock for clock in saved if agenda.clock <= clock <= most), default=agenda.clock)
+        return agenda
 
     @classmethod
     def remembered(cls, pace: Pace, memory: bytes) -> Agenda:

@@ -44,8 +44,7 @@ class Runner(Member):
             return super()._assign(body, now)
         self._stale = True  # its result belongs to the old term
         self._owed = self._ticket
-        super()._assign(body, now)
-        self._reply = None
+        self._take_up(body)
         return []
 
     def _proceed(self, body: Proceed, now: float) -> Commands:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trivium.data.table import Table
 
-__all__ = ["Batch", "BatchPlan", "lane_rows"]
+__all__ = ["Batch", "BatchPlan", "LaneReader", "lane_rows"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,17 @@ class BatchPlan:
             if quota:
                 most = max(most, -(-(stop - start) // quota))
         return most
+
+    def rows_until(self, clock: int) -> int:
+        """Rows that all lanes together have read after ``clock`` clocks."""
+        epochs, step = divmod(clock, self.steps)
+        if self.full or step == 0:
+            return epochs * self.rows
+        part = 0
+        for lane in range(self.lanes):
+            start, stop = lane_rows(self.rows, self.lanes, lane)
+            part += min(step * self.quota(lane), stop - start)
+        return epochs * self.rows + part
 
     def largest(self, lanes: range) -> int:
         """Most rows that ``lanes`` together read at one clock."""

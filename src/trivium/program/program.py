@@ -64,7 +64,7 @@ class Kernel(abc.ABC):
     def predict(self, a: NDArray[Any], ready: Any) -> NDArray[Any]:
         """Probabilities (rows, classes), or values (rows,)."""
 
-    def refresh(self, a: NDArray[Any]) -> None:
+    def refresh(self, a: NDArray[Any]) -> None:  # noqa: B027  a hook; most kernels have nothing to alias
         """Told once when ``a`` is a buffer seen for the first time (to alias it); contents may change later."""
 
 
@@ -86,7 +86,7 @@ class Program(abc.ABC):
 
     @abc.abstractmethod
     def for_data(self, spec: DataSpec) -> Program:
-        """This program with the shapes that ``spec`` implies; DataError where the data cannot be learned from."""
+        """The program with the shapes that ``spec`` implies; DataError where the data cannot be learned from."""
 
     @property
     @abc.abstractmethod

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from trivium.core.role import Address
 
-__all__ = ["Fault", "Kill", "Network", "Pause", "SlowDisk"]
+__all__ = ["Fault", "Kill", "Network", "Partition", "Pause", "SlowDisk"]
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,23 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class Partition:
+    """From ``at`` on, for ``seconds``, what ``target`` sends is lost, and what is sent to it."""
+
+    target: Address
+    at: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class SlowDisk:
-    """Each write of ``target`` takes ``seconds``; a kill meanwhile leaves it without its fsync."""
+    """Each write of ``target`` takes ``seconds``; a kill meanwhile leaves a torn file."""
 
     target: Address
     seconds: float
 
 
-Fault = Kill | Pause | SlowDisk
+Fault = Kill | Pause | Partition | SlowDisk
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ Semantics
 * Deaths are told to the driver after a detection delay, when nothing of the dead can run any more (killed and reaped).
   If the driver dies, its members are told. A paused process handles nothing until it goes on; after ``patience`` the
   driver hears of its silence.
-* A write to the store counts once it is finished; a kill before that leaves nothing.
+* A partition loses what its target sends, and what is sent to it, until it is over.
+* A write to the store counts once it is finished; a kill before that leaves a torn file.
+* Planes and stores that verify may have three more methods: ``begin(work)`` when a work is asked for, ``died()`` when
+  their process is killed, ``torn(record)`` when a write is broken off.
 
 Prior art: FoundationDB's deterministic simulation; Trio's and h11's injected clocks and I/O.
 """
@@ -50,7 +53,7 @@ from trivium.core.role import (
 )
 from trivium.errors import StorageError
 from trivium.runtime.base import Plane, Store
-from trivium.runtime.faults import Fault, Kill, Network, Pause, SlowDisk
+from trivium.runtime.faults import Fault, Kill, Network, Partition, Pause, SlowDisk
 
 __all__ = ["Outcome", "Simulation"]
 
@@ -69,15 +72,33 @@ class Outcome:
 
 
 class _Process:
-    __slots__ = ("alive", "busy_until", "disk", "held", "io_until", "paused", "plane", "role", "timers")
+    __slots__ = (
+        "alive",
+        "begin",
+        "busy_until",
+        "cut",
+        "died",
+        "disk",
+        "held",
+        "io_until",
+        "paused",
+        "plane",
+        "role",
+        "timers",
+        "writing",
+    )
 
     def __init__(self, role: Role, plane: Plane | None) -> None:
         self.role, self.plane = role, plane
+        self.begin = getattr(plane, "begin", None)
+        self.died = getattr(plane, "died", None)
         self.alive = True
         self.paused = False
         self.held: list[Event] = []
         self.busy_until = self.io_until = 0.0
         self.disk = 0.0
+        self.cut = 0  # partitions under way
+        self.writing: list[Work] = []
         self.timers: dict[str, int] = {}
 
 
@@ -151,6 +172,7 @@ class Simulation:
         self._processes: dict[Address, _Process] = {}
         self._heap: list[tuple[float, int, Address, Event]] = []
         self._number = 0
+        self._torn = getattr(store, "torn", None)
         self._last: dict[tuple[Address, Address], float] = {}
         self._carry: dict[type[Command], Callable[[Address, _Process, Any], None]] = {
             Send: self._send,
@@ -252,6 +274,7 @@ class Simulation:
         return TimerFired(event.name) if process.timers.get(event.name) == event.number else None
 
     def _written(self, process: _Process, record: Work) -> Event:
+        process.writing.remove(record)
         try:
             self.store.write(record, process.plane)  # type: ignore[arg-type]
         except StorageError as error:
@@ -259,10 +282,10 @@ class Simulation:
         return Persisted(record)
 
     # -- commands -----------------------------------------------------------------------------------------------------
-    def _send(self, address: Address, _process: _Process, command: Send) -> None:
+    def _send(self, address: Address, process: _Process, command: Send) -> None:
         network, draw = self.network, self.random
         event = MessageReceived(address, command.message)
-        if network.lost and draw.random() < network.lost:
+        if process.cut or self._processes[command.to].cut or (network.lost and draw.random() < network.lost):
             return
         for _ in range(2 if network.doubled and draw.random() < network.doubled else 1):
             at = self.now + network.latency
@@ -276,9 +299,8 @@ class Simulation:
     def _compute(self, address: Address, process: _Process, command: Compute) -> None:
         start = max(self.now, process.busy_until)
         process.busy_until = start + self.cost(address, command.work, self.random)
-        begin = getattr(process.plane, "begin", None)
-        if begin is not None:
-            begin(command.work)
+        if process.begin is not None:
+            process.begin(command.work)
         self._push(process.busy_until, address, _Finish(command.work))
 
     def _read(self, address: Address, _process: _Process, command: Read) -> None:
@@ -287,6 +309,7 @@ class Simulation:
     def _persist(self, address: Address, process: _Process, command: Persist) -> None:
         start = max(self.now, process.io_until)
         process.io_until = start + process.disk + self.random.random() * 1e-3
+        process.writing.append(command.record)
         self._push(process.io_until, address, _Write(command.record))
 
     def _retire(self, _address: Address, _process: _Process, command: Retire) -> None:
@@ -319,9 +342,17 @@ class Simulation:
         elif isinstance(fault, Pause):
             process.paused = True
             self._push(self.now + fault.seconds, address, _Fault(fault, True))
-            if fault.seconds > self.patience and address != self.driver:
-                silent = PeerSilent(address, self.patience, "stopped")
-                self._push(self.now + self.patience, self.driver, silent)
+            self._fall_silent(address, fault.seconds, "stopped")
+        elif isinstance(fault, Partition) and event.over:
+            process.cut -= 1
+        elif isinstance(fault, Partition):
+            process.cut += 1
+            self._push(self.now + fault.seconds, address, _Fault(fault, True))
+            self._fall_silent(address, fault.seconds, "cut off")
+
+    def _fall_silent(self, address: Address, seconds: float, doing: str) -> None:
+        if seconds > self.patience and address != self.driver:
+            self._push(self.now + self.patience, self.driver, PeerSilent(address, self.patience, doing))
 
     def _resume(self, address: Address, process: _Process) -> None:
         process.paused = False
@@ -330,7 +361,13 @@ class Simulation:
             self._push(self.now, address, event)
 
     def _kill(self, address: Address, how: str) -> None:
-        self._processes[address].alive = False
+        process = self._processes[address]
+        process.alive = False
+        for record in process.writing:
+            if self._torn is not None:
+                self._torn(record)
+        if process.died is not None:
+            process.died()
         self._tell_death(address, how)
 
     def _tell_death(self, address: Address, how: str) -> None:

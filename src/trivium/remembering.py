@@ -1,0 +1,110 @@
+"""What a run directory says of its job, and the job that it gives back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trivium.data.table import Table
+from trivium.errors import UsageError
+from trivium.plan import Plan, Stopping
+
+if TYPE_CHECKING:
+    from trivium.session import Job, Prepared
+
+__all__ = ["describe_data", "describe_plan", "remembered_job"]
+
+VERSIONS = ("trivium", "numpy", "scipy", "numba", "jax", "jaxlib")
+
+
+def describe_plan(job: Job, prepared: Prepared) -> dict[str, Any]:
+    """plan.json: everything that the run was asked for, and the versions that carry it out."""
+    facts = prepared.facts
+    optimizer = job.optimizer or job.program.defaults.optimizer
+    return {
+        "model": facts.program.name,
+        "plan": asdict(job.plan) | {"workers": job.plan.worker_count, "threads": job.plan.thread_count},
+        "asked": {"plan": asdict(job.plan), "batch_size": job.batch_size, "l2": job.l2},
+        "stopping": asdict(job.stopping),
+        "optimizer": optimizer.name,
+        "optimizer_options": _options(optimizer),
+        "batch_size": facts.batches.batch_size,
+        "shards": facts.shards,
+        "l1": job.l1,
+        "l2": job.l2 if job.l2 is not None else facts.program.defaults.l2_per_row / facts.batches.rows,
+        "seed": job.seed,
+        "parameters": sum(one.size for one in facts.layout.slices),
+        "sources": job.sources,
+        "versions": {name: version(name) for name in VERSIONS},
+    }
+
+
+def _options(optimizer: Any) -> dict[str, Any] | None:
+    options = {one.name: getattr(optimizer, one.name) for one in fields(optimizer)}
+    plain = all(isinstance(value, int | float | str | bool | None) for value in options.values())
+    return options if plain else None
+
+
+def describe_data(job: Job, tables: dict[str, Table]) -> dict[str, Any]:
+    """data.json: shapes, classes, fingerprints."""
+    spec = job.data.spec
+    return {
+        "name": job.data.name,
+        "rows": spec.rows,
+        "features": spec.features,
+        "sparse": spec.sparse,
+        "nnz": spec.nnz,
+        "classes": len(spec.classes),
+        "labels": list(spec.classes),
+        "parts": {{"valid": "validation"}.get(name, name): len(table) for name, table in tables.items()},
+        "fingerprint": job.data.fingerprint,
+        "notes": list(job.data.notes),
+    }
+
+
+def remembered_job(run: Path) -> Job:
+    """The job that ``run`` was started with; its data are read again and must be the same."""
+    from trivium.data.read import read
+    from trivium.program.models import model
+    from trivium.program.optimizers import optimizer as optimizer_named
+    from trivium.session import Job
+
+    told = json.loads((run / "plan.json").read_bytes())
+    sources, asked = told["sources"], told["asked"]
+    if not sources:
+        raise UsageError(
+            f"{run} was started from Python on arrays of its own; go on with trivium.resume({str(run)!r}, job=job)"
+        )
+    data = read(sources["data"])
+    before = json.loads((run / "data.json").read_bytes())["fingerprint"]
+    if before and data.fingerprint != before:
+        raise UsageError(
+            f"{sources['data']} is not what {run} was started on (fingerprint {data.fingerprint[:12]}, then "
+            f"{before[:12]}); bring the old file back, or start a new run"
+        )
+    fit = {"features": data.spec.features, "classes": data.classes or None}
+    valid = sources.get("valid")
+    test = sources.get("test")
+    plan = dict(asked["plan"])
+    plan["cores"] = tuple(plan["cores"])
+    options = told["optimizer_options"]
+    if options is None:
+        raise UsageError(f"{run} used an optimizer with a schedule; go on with trivium.resume(..., job=job)")
+    return Job(
+        program=model(sources["model"]),
+        data=data,
+        plan=Plan(**plan),
+        out=run,
+        valid=read(valid, **fit) if isinstance(valid, str) else valid,
+        test=read(test, part="test", **fit) if test else None,
+        stopping=Stopping(**told["stopping"]),
+        optimizer=optimizer_named(told["optimizer"], **options),
+        batch_size=asked["batch_size"],
+        l1=told["l1"],
+        l2=asked["l2"],
+        seed=told["seed"],
+        sources=sources,
+    )

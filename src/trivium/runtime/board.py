@@ -1,0 +1,59 @@
+"""The board: a row of words for each process of a node, written by it alone, read by the watcher.
+
+What is on it costs its writer a store and no message: signs of life, what it is at and since when, how far it is, where
+its time went. It lies in shared memory, so that it can be read after its process is dead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivium.record import KINDS
+
+__all__ = ["BEAT", "CLOCK", "OPERATIONS", "STATE", "Board", "board_arrays", "operation_code"]
+
+BEAT, STATE, OP, OP_SINCE, CLOCK, PULLED, PUSHED, COMPILE_NS = range(8)
+WORDS = 16
+STARTING, READY, LEFT = 0, 1, 2
+OPERATIONS = ("", "Gradient", "Fold", "Apply", "Adopt", "EvaluateRows", "KeepShard", "SaveShard", "start")
+LOSS, WEIGHT, ROWS, ITERATIONS, APPLIED = range(5)
+FIGURES = 8
+HISTORY = 4096  # spans kept for each process: kind, begin, end (seconds)
+
+
+def operation_code(name: str) -> int:
+    """Index of ``name`` in ``OPERATIONS``."""
+    return OPERATIONS.index(name)
+
+
+def board_arrays(processes: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """(dtype, shape) of each of the board's arrays."""
+    return {
+        "words": ("int64", (processes, WORDS)),
+        "seconds": ("float64", (processes, len(KINDS))),
+        "waited": ("float64", (processes, processes)),
+        "figures": ("float64", (processes, FIGURES)),
+    }
+
+
+@dataclass
+class Board:
+    """The arrays of ``board_arrays``."""
+
+    words: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    waited: NDArray[np.float64]
+    figures: NDArray[np.float64]
+
+    def doing(self, process: int) -> str:
+        """What ``process`` is computing, or nothing."""
+        return OPERATIONS[int(self.words[process, OP])]
+
+    def since(self, process: int, now: float) -> float:
+        """Seconds since ``process`` began what it is at."""
+        began: Any = self.words[process, OP_SINCE]
+        return now - float(began) * 1e-9

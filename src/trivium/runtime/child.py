@@ -1,0 +1,243 @@
+"""A worker or server process: waits for a launch, runs its role to the end, and waits for the next one.
+
+Forked by the zygote with one end of a socket to the driver's process. A launch carries descriptors (the node's arena and
+the data) and a cloudpickled ``Launch``: code comes only this way, from the process that the person started. When the
+socket closes, the driver's process is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import select
+import socket
+import struct
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivium.core.lanes import Part
+from trivium.core.role import Address, PeerLost, Role, Work
+from trivium.core.spans import IDLE, Spans
+from trivium.data.table import Csr, Table
+from trivium.runtime import board as boards
+from trivium.runtime.board import Board
+from trivium.runtime.host import RoleHost
+from trivium.runtime.mailbox import Mailboxes
+from trivium.runtime.memory import Arena, ArenaPlan
+from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays
+from trivium.runtime.store import RunStore
+
+__all__ = ["ChildHost", "Launch", "ShippedTable", "main", "receive_launch", "send_launch"]
+
+log = logging.getLogger(__name__)
+FRAME = struct.Struct("<Q")
+MOST_FDS = 8
+
+
+@dataclass(frozen=True)
+class ShippedTable:
+    """A table whose arrays lie in the data segment under ``prefix``."""
+
+    prefix: str
+    columns: tuple[tuple[str, int], ...]  # (name, width of a CSR column or -1)
+    classes: tuple[Any, ...]
+    scale: float
+    name: str
+
+    def open(self, arrays: Arena) -> Table:
+        """The table over mapped ``arrays``."""
+        columns: dict[str, Any] = {}
+        for name, width in self.columns:
+            at = f"{self.prefix}.{name}"
+            columns[name] = (
+                arrays[at]
+                if width < 0
+                else Csr(arrays[f"{at}.indptr"], arrays[f"{at}.indices"], arrays[f"{at}.values"], width)
+            )
+        return Table(columns, self.classes, self.scale, self.name)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """All that a member process must know of a run."""
+
+    index: int
+    addresses: tuple[Address, ...]
+    make_role: Callable[[], Role]
+    facts: Facts
+    arena: ArenaPlan
+    data: ArenaPlan | None
+    tables: tuple[tuple[str, ShippedTable], ...]
+    sample: NDArray[np.int64] | None
+    run: Path
+    ring_bytes: int
+    spin: float
+    warm: Part | None
+    cpus: tuple[int, ...]
+    jax_threads: int | None
+    driver: int = 0
+
+
+def send_launch(link: socket.socket, launch: bytes, fds: list[int]) -> None:
+    """Hand a launch to a child."""
+    socket.send_fds(link, [FRAME.pack(len(launch))], fds)
+    link.sendall(launch)
+
+
+def receive_launch(link: socket.socket) -> tuple[Launch, list[int]] | None:
+    """The next launch and its descriptors; None when the driver's process is gone."""
+    head, fds, _flags, _address = socket.recv_fds(link, FRAME.size, MOST_FDS)
+    if len(head) < FRAME.size:
+        return None
+    (size,) = FRAME.unpack(head)
+    parts = bytearray()
+    while len(parts) < size:
+        piece = link.recv(min(1 << 20, size - len(parts)))
+        if not piece:
+            return None
+        parts += piece
+    return pickle.loads(bytes(parts)), fds  # noqa: S301 - from the process that forked us, over an inherited socket
+
+
+class ChildHost(RoleHost):
+    """A member's host: besides mail, it hears when the driver is gone."""
+
+    driver_gone = False
+
+    def poll(self) -> bool:
+        """Tell the role once that its driver is dead."""
+        if not self.driver_gone or self._told:
+            return False
+        self._told = True
+        self.feed(PeerLost(self.addresses[0], "its process is gone"))
+        return True
+
+    _told = False
+
+    def computed(self, work: Work, result: Any) -> None:
+        """Show F's figures on the board."""
+        if type(work).__name__ != "Apply":
+            return
+        figures = self.board.figures[self.me]
+        finished, iterations, rows, weight, loss = result
+        figures[boards.ROWS] += rows
+        figures[boards.LOSS] = loss
+        figures[boards.WEIGHT] = weight
+        figures[boards.ITERATIONS] = iterations
+        figures[boards.APPLIED] = work.clock + 1  # type: ignore[attr-defined]
+
+
+class _Watch(threading.Thread):
+    """Notices that the driver's process is gone, and wakes the role thread."""
+
+    def __init__(self, link: socket.socket, host: ChildHost) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._link, self._host = link, host
+        self._over = os.eventfd(0)
+
+    def run(self) -> None:
+        poll = select.poll()
+        poll.register(self._link, select.POLLHUP | select.POLLERR)
+        poll.register(self._over, select.POLLIN)
+        ready = poll.poll()
+        if any(fd == self._link.fileno() for fd, _event in ready):
+            self._host.driver_gone = True
+            self._host.mail.ring(self._host.me)
+
+    def end(self) -> None:
+        """Stop watching."""
+        os.eventfd_write(self._over, 1)
+        self.join(1.0)
+        os.close(self._over)
+
+
+def main(payload: bytes, fds: list[int]) -> None:  # noqa: ARG001 - the zygote's contract
+    """Entry of a forked process: ``fds[0]`` is the link to the driver's process."""
+    link = socket.socket(fileno=fds[0])
+    while True:
+        got = receive_launch(link)
+        if got is None:
+            return
+        launch, passed = got
+        try:
+            _run_launch(link, launch, passed)
+            answer = b""
+        except Exception:  # noqa: BLE001 - whatever it is, the driver's process must be able to say it
+            answer = traceback.format_exc().encode()
+        with contextlib.suppress(OSError):
+            link.sendall(FRAME.pack(len(answer)) + answer)
+        if answer:
+            return
+
+
+def _run_launch(link: socket.socket, launch: Launch, fds: list[int]) -> None:
+    began = time.perf_counter()
+    if launch.cpus:
+        os.sched_setaffinity(0, launch.cpus)
+    if launch.jax_threads is not None:
+        from trivium.program.kernels import xla
+
+        xla.configure(launch.jax_threads)
+    arena = Arena.attach(fds[0], launch.arena)
+    data = Arena.attach(fds[1], launch.data) if launch.data is not None else None
+    try:
+        host, plane = _set_up(launch, arena, data, began)
+        watch = _Watch(link, host)
+        watch.start()
+        _warm(launch, plane, host)
+        host.mail.ring(launch.driver)
+        host.run()
+        watch.end()
+        plane.release()
+        host.board.words[launch.index, boards.STATE] = boards.LEFT
+    finally:
+        arena.close()
+        if data is not None:
+            data.close()
+
+
+def _set_up(launch: Launch, arrays: Arena, data: Arena | None, began: float) -> tuple[ChildHost, ArrayPlane]:
+    board = Board(*(arrays[name] for name in ("words", "seconds", "waited", "figures")))
+    spans = Spans(board.seconds[launch.index], board.waited[launch.index], began)
+    node = NodeArrays(**{name: arrays[name] for name in NodeArrays.__dataclass_fields__})
+    tables = {name: shipped.open(data) for name, shipped in launch.tables} if data is not None else {}
+    plane = ArrayPlane(launch.facts, node, launch.index, tables, launch.sample, spans)
+    mail = Mailboxes(arrays["mail"], launch.index, len(launch.addresses), launch.ring_bytes)
+    store = RunStore(launch.run, launch.facts.shards)
+    host = ChildHost(
+        launch.make_role(),
+        launch.index,
+        launch.addresses,
+        mail,
+        board,
+        plane=plane,
+        store=store,
+        spin=launch.spin,
+        spans=spans,
+    )
+    return host, plane
+
+
+def _warm(launch: Launch, plane: ArrayPlane, host: ChildHost) -> None:
+    """Compile and try once, so that the first step is like all others; then say that we are there."""
+    words = host.board.words[launch.index]
+    began = time.monotonic_ns()
+    words[boards.OP], words[boards.OP_SINCE] = boards.operation_code("start"), began
+    if launch.warm is not None:
+        plane.warm(launch.warm)
+    plane.warm_optimizer()
+    words[boards.OP] = 0
+    words[boards.COMPILE_NS] = time.monotonic_ns() - began
+    words[boards.BEAT] = time.monotonic_ns()
+    host.spans.switch(IDLE, time.perf_counter())
+    words[boards.STATE] = boards.READY

@@ -1,0 +1,312 @@
+"""What hosts of real processes share: the loop that feeds a role and carries its commands out.
+
+Rules
+-----
+* The role thread alone touches the role. Long computes run on one compute thread, short ones (measured under
+  ``INLINE`` seconds) right here, since a hand-over costs more than they do.
+* The role thread never spins while a compute runs, nor where processes outnumber cores by more than one.
+* Each turn of the loop leaves a sign of life on the board; no wait is longer than ``BEAT_EVERY``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from trivium.core.messages import MESSAGES
+from trivium.core.role import (
+    Address,
+    Command,
+    Compute,
+    ComputeFailed,
+    ComputeFinished,
+    Event,
+    Message,
+    MessageReceived,
+    Persist,
+    Persisted,
+    Read,
+    ReadReady,
+    Retire,
+    Role,
+    Send,
+    SetTimer,
+    Started,
+    Stop,
+    TimerFired,
+    Work,
+)
+from trivium.core.spans import IDLE, SEND, WAIT, Spans
+from trivium.errors import StorageError
+from trivium.runtime import board as boards
+from trivium.runtime.base import Plane, Store
+from trivium.runtime.board import Board
+from trivium.runtime.mailbox import Mailboxes
+
+__all__ = ["BEAT_EVERY", "RoleHost", "Trace"]
+
+INLINE = 2e-4
+BEAT_EVERY = 0.1
+SMOOTH = 0.2  # weight of the newest measurement
+
+Trace = list[tuple[float, Address, Event, list[Command]]]
+
+
+class RoleHost:
+    """Runs one role in this process until it stops. ``addresses[i]`` is the role of process i."""
+
+    def __init__(
+        self,
+        role: Role,
+        me: int,
+        addresses: Sequence[Address],
+        mail: Mailboxes,
+        board: Board,
+        *,
+        plane: Plane | None,
+        store: Store,
+        spin: float,
+        spans: Spans,
+        trace: Trace | None = None,
+    ) -> None:
+        self.role, self.me, self.addresses = role, me, tuple(addresses)
+        self.mail, self.board, self.plane, self.store = mail, board, plane, store
+        self.spin, self.spans, self.trace = spin, spans, trace
+        self.stopped: Stop | None = None
+        self._process = {address: i for i, address in enumerate(addresses)}
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(_union(MESSAGES)).decode
+        self._timers: dict[str, float] = {}
+        self._next_timer = float("inf")
+        self._full: deque[tuple[int, bytes]] = deque()
+        self._events: deque[Event] = deque()
+        self._took: dict[type[Work], float] = {}
+        self._thread: _ComputeThread | None = None
+        self._computing = 0
+        self._last: tuple[Message | None, bytes] = (None, b"")
+        self._words = board.words[me]
+        self._carry: dict[type[Command], Callable[[Any], None]] = {
+            Send: self._send,
+            Compute: self._compute,
+            Read: self._read,
+            Persist: self._persist,
+            Retire: self._retire,
+            SetTimer: self._set_timer,
+            Stop: self._stop,
+        }
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+    def run(self) -> Stop:
+        """Until the role stops."""
+        self.feed(Started())
+        while self.stopped is None:
+            self.turn()
+        if self._thread is not None:
+            self._thread.close()
+        self.spans.switch(IDLE, time.perf_counter())
+        return self.stopped
+
+    def turn(self) -> None:
+        """Handle all there is; wait if there was nothing."""
+        now = time.perf_counter()
+        self._words[boards.BEAT] = time.monotonic_ns()
+        came = self.mail.receive()
+        for sender, payload in came:
+            self._arrived(sender, now)
+            self.feed(MessageReceived(self.addresses[sender], self._decode(payload)))
+        if self._thread is not None and self._collect():
+            return
+        if self._next_timer <= time.perf_counter():
+            self._fire()
+        elif not came and not self.poll() and self.stopped is None:
+            self._wait()
+
+    def poll(self) -> bool:
+        """For subclasses: look elsewhere; True if something was handled."""
+        return False
+
+    def _arrived(self, sender: int, now: float) -> None:
+        spans = self.spans
+        if spans.kind == WAIT:
+            spans.waited_for(sender, now - spans.since)
+            spans.switch(SEND, now)
+
+    def _wait(self) -> None:
+        spans = self.spans
+        if self._full and self._flush():
+            return
+        if not self._computing:
+            kind = WAIT if self.role.waits() else IDLE
+            if spans.kind != kind:
+                spans.switch(kind, time.perf_counter())
+        timeout = min(BEAT_EVERY, max(0.0, self._next_timer - time.perf_counter()))
+        if self._full:
+            timeout = min(timeout, 0.001)
+        self.mail.wait(timeout, 0.0 if self._computing or spans.kind != WAIT else self.spin)
+
+    def feed(self, event: Event) -> None:
+        """Hand ``event`` to the role and carry out what it says, and what follows from that at once."""
+        events = self._events
+        events.append(event)
+        if len(events) > 1:
+            return  # called from within; the outer call goes on
+        role, carry = self.role, self._carry
+        while events:
+            now = time.perf_counter()
+            commands = role.handle(events[0], now)
+            if self.trace is not None:
+                self.trace.append((now, role.me, events[0], commands))
+            for command in commands:
+                carry[type(command)](command)
+            events.popleft()
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+    def _send(self, command: Send) -> None:
+        message = command.message
+        if message is not self._last[0]:
+            self._last = (message, self._encode(message))
+        to = self._process[command.to]
+        if self._full or not self.mail.send(to, self._last[1]):
+            self._full.append((to, self._last[1]))
+
+    def _flush(self) -> bool:
+        """Send what did not fit; True if any of it went."""
+        went = False
+        for _ in range(len(self._full)):
+            to, payload = self._full.popleft()
+            if self.mail.send(to, payload):
+                went = True
+            else:
+                self._full.append((to, payload))
+        return went
+
+    def _compute(self, command: Compute) -> None:
+        kind = type(command.work)
+        if self._took.get(kind, 1.0) < INLINE and not self._computing:
+            self._after(command.work, *self._timed(command.work))
+            return
+        if self._thread is None:
+            self._thread = _ComputeThread(self._timed, lambda: self.mail.ring(self.me))
+        self._computing += 1
+        self._thread.submit(command.work)
+
+    def _timed(self, work: Work) -> tuple[bool, Any]:
+        """Carry ``work`` out; (True, result) or (False, (error, traceback))."""
+        words, began = self._words, time.perf_counter()
+        words[boards.OP_SINCE] = time.monotonic_ns()
+        words[boards.OP] = boards.OPERATIONS.index(type(work).__name__)
+        try:
+            assert self.plane is not None
+            result = (True, self.plane.carry_out(work))
+        except Exception as error:  # noqa: BLE001 - user code may raise anything
+            result = (False, (f"{type(error).__name__}: {error}", traceback.format_exc()))
+        words[boards.OP] = 0
+        now = time.perf_counter()
+        self.spans.switch(SEND, now)
+        kind, took = type(work), now - began
+        self._took[kind] = took if kind not in self._took else self._took[kind] * (1 - SMOOTH) + took * SMOOTH
+        return result
+
+    def _collect(self) -> bool:
+        assert self._thread is not None
+        done = self._thread.done
+        if not done:
+            return False
+        while done:
+            work, outcome = done.popleft()
+            self._computing -= 1
+            self._after(work, *outcome)
+        return True
+
+    def _after(self, work: Work, fine: bool, result: Any) -> None:
+        if fine:
+            self.computed(work, result)
+            self.feed(ComputeFinished(work, result))
+        else:
+            self.feed(ComputeFailed(work, *result))
+
+    def computed(self, work: Work, result: Any) -> None:
+        """For subclasses: ``work`` is done, before the role hears of it."""
+
+    def _read(self, command: Read) -> None:
+        assert self.plane is not None
+        self.plane.read(command.clock)
+        self._words[boards.CLOCK] = command.clock
+        self.feed(ReadReady(command.clock))
+
+    def _persist(self, command: Persist) -> None:
+        words = self._words
+        words[boards.OP_SINCE] = time.monotonic_ns()
+        words[boards.OP] = boards.OPERATIONS.index("SaveShard")
+        try:
+            self.store.write(command.record, self.plane)  # type: ignore[arg-type]
+            self.feed(Persisted(command.record))
+        except StorageError as error:
+            self.feed(Persisted(command.record, str(error)))
+        words[boards.OP] = 0
+
+    def _retire(self, command: Retire) -> None:
+        raise AssertionError(f"only a driver's host can {command}")
+
+    def _set_timer(self, command: SetTimer) -> None:
+        self._timers[command.name] = command.at
+        self._next_timer = min(self._timers.values())
+
+    def _fire(self) -> None:
+        now = time.perf_counter()
+        due = [name for name, at in self._timers.items() if at <= now]
+        for name in due:
+            del self._timers[name]
+        self._next_timer = min(self._timers.values(), default=float("inf"))
+        for name in due:
+            self.feed(TimerFired(name))
+
+    def _stop(self, command: Stop) -> None:
+        self.stopped = command
+        deadline = time.perf_counter() + 0.5
+        while self._full and time.perf_counter() < deadline:
+            self._flush()
+
+
+class _ComputeThread:
+    """One daemon thread that carries works out in order and rings when each is done."""
+
+    def __init__(self, carry_out: Callable[[Work], tuple[bool, Any]], ring: Callable[[], None]) -> None:
+        self.done: deque[tuple[Work, tuple[bool, Any]]] = deque()
+        self._todo: deque[Work | None] = deque()
+        self._wake = threading.Semaphore(0)
+        self._carry_out, self._ring = carry_out, ring
+        self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work) -> None:
+        """Queue ``work``."""
+        self._todo.append(work)
+        self._wake.release()
+
+    def close(self) -> None:
+        """Let the thread end after what is queued; does not wait for it."""
+        self._todo.append(None)
+        self._wake.release()
+
+    def _work(self) -> None:
+        while True:
+            self._wake.acquire()
+            work = self._todo.popleft()
+            if work is None:
+                return
+            self.done.append((work, self._carry_out(work)))
+            self._ring()
+
+
+def _union(types: Sequence[type]) -> Any:
+    union: Any = types[0]
+    for one in types[1:]:
+        union |= one
+    return union

@@ -1,0 +1,281 @@
+"""The local host: a run's processes on this machine, and the driver's role in a thread of this one.
+
+The driver's host watches as well: a child's death shows on its pidfd at once, its silence on the board, the end of its
+start likewise. What is declared lost is killed and reaped before the role hears of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivium.core.lanes import Part
+from trivium.core.membership import Driver
+from trivium.core.role import Address, Event, PeerJoined, PeerLost, PeerSilent, Retire, Role, StopRequested
+from trivium.core.spans import IDLE, Spans
+from trivium.data.table import Csr, Table
+from trivium.errors import LostError, StorageError
+from trivium.runtime import board as boards
+from trivium.runtime.board import Board, board_arrays
+from trivium.runtime.child import Launch, ShippedTable, send_launch
+from trivium.runtime.host import RoleHost, Trace
+from trivium.runtime.mailbox import Mailboxes
+from trivium.runtime.memory import Arena, ArenaPlan
+from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays, node_arrays
+from trivium.runtime.pool import Pool, Seat
+from trivium.runtime.store import RunStore
+
+__all__ = ["DriverHost", "LocalNode", "Member", "ship_tables"]
+
+log = logging.getLogger(__name__)
+RING_BYTES = 1 << 15
+SUSPECT = 10.0  # times its own median, and a compute is a suspect
+LOOK_EVERY = 0.05
+SHOW_EVERY = 0.2
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member process: its address, name, role, first lanes, and where it may run."""
+
+    address: Address
+    name: str
+    make_role: Callable[[], Role]
+    warm: Part | None
+    cpus: tuple[int, ...] = ()
+    jax_threads: int | None = None
+
+
+def ship_tables(tables: dict[str, Table]) -> tuple[dict[str, NDArray[Any]], tuple[tuple[str, ShippedTable], ...]]:
+    """The arrays of ``tables`` under the names that ``ShippedTable.open`` looks for."""
+    arrays: dict[str, NDArray[Any]] = {}
+    shipped = []
+    for name, table in tables.items():
+        columns = []
+        for key, column in table.columns.items():
+            at = f"{name}.{key}"
+            if isinstance(column, Csr):
+                arrays |= {f"{at}.indptr": column.indptr, f"{at}.indices": column.indices, f"{at}.values": column.values}
+                columns.append((key, column.width))
+            else:
+                arrays[at] = column
+                columns.append((key, -1))
+        shipped.append((name, ShippedTable(name, tuple(columns), table.classes, table.scale, table.name)))
+    return arrays, tuple(shipped)
+
+
+@dataclass
+class LocalNode:
+    """One run's processes and memory on this machine; ``close`` leaves nothing behind."""
+
+    pool: Pool
+    members: Sequence[Member]
+    facts: Facts
+    run: Path
+    tables: dict[str, Table]
+    sample: NDArray[np.int64] | None
+    spin: float
+    seats: list[Seat] = field(default_factory=list)
+    load_seconds: float = 0.0
+
+    def open(self) -> None:
+        """Lay out memory and copy the data in."""
+        count = len(self.members) + 1
+        self.plan = ArenaPlan()
+        for name, (dtype, shape) in {**node_arrays(self.facts), **board_arrays(count)}.items():
+            self.plan.add(name, dtype, shape)
+        self.plan.add("mail", "int64", (Mailboxes.nbytes(count, RING_BYTES) // 8,))
+        self.arena = Arena.create(self.plan, "node")
+        began = time.perf_counter()
+        arrays, self.shipped = ship_tables(self.tables)
+        self.data_plan = ArenaPlan()
+        for name, one in arrays.items():
+            self.data_plan.add(name, one.dtype, one.shape)
+        try:
+            self.data = Arena.create(self.data_plan, "data")
+        except StorageError:
+            self.arena.close()
+            raise
+        for name, one in arrays.items():
+            self.data[name][...] = one
+        self.load_seconds = time.perf_counter() - began
+        self.board = Board(*(self.arena[name] for name in ("words", "seconds", "waited", "figures")))
+        self.mail = Mailboxes(self.arena["mail"], 0, count, RING_BYTES)
+        node = NodeArrays(**{name: self.arena[name] for name in NodeArrays.__dataclass_fields__})
+        self.plane = ArrayPlane(self.facts, node, 0, {})
+        self.addresses = (Address(0, 0), *(member.address for member in self.members))
+
+    def launch(self) -> None:
+        """Start every member; each says on the board when it is ready."""
+        import cloudpickle
+
+        self.seats = self.pool.take(len(self.members))
+        for index, (member, seat) in enumerate(zip(self.members, self.seats, strict=True), start=1):
+            launch = Launch(
+                index,
+                self.addresses,
+                member.make_role,
+                self.facts,
+                self.plan,
+                self.data_plan if member.warm is not None else None,
+                self.shipped if member.warm is not None else (),
+                self.sample,
+                self.run,
+                RING_BYTES,
+                self.spin,
+                member.warm,
+                member.cpus,
+                member.jax_threads,
+            )
+            fds = [self.arena.fd, self.data.fd] if member.warm is not None else [self.arena.fd]
+            content = cloudpickle.dumps(launch, protocol=pickle.HIGHEST_PROTOCOL)
+            try:
+                send_launch(seat.link, content, fds)
+            except OSError as error:
+                raise LostError(f"{member.name} died before its launch ({error})") from None
+
+    def close(self, *, clean: bool) -> None:
+        """End or give back the processes, free the memory."""
+        try:
+            self.pool.give_back(self.seats, clean=clean)
+        finally:
+            self.seats = []
+            self.arena.close()
+            self.data.close()
+
+
+class DriverHost(RoleHost):
+    """The driver's host: carries membership out. ``show`` is called a few times a second, from this thread."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        node: LocalNode,
+        store: RunStore,
+        *,
+        patience: float,
+        start_timeout: float,
+        show: Callable[[], None],
+        trace: Trace | None = None,
+    ) -> None:
+        spans = Spans(node.board.seconds[0], node.board.waited[0], time.perf_counter(), IDLE)
+        super().__init__(
+            driver, 0, node.addresses, node.mail, node.board, plane=node.plane, store=store, spin=0.0, spans=spans,
+            trace=trace,
+        )
+        self.driver, self.node = driver, node
+        self.patience, self.start_timeout, self.show = patience, start_timeout, show
+        self.wishes: list[str] = []  # reasons to stop, appended by other threads
+        self.suspects: dict[int, str] = {}
+        self._joined: set[int] = set()
+        self.joined_at = time.perf_counter()
+        self._next_look = self._next_show = 0.0
+        self._began = time.monotonic()
+        self._looked = time.monotonic()
+        self._medians: dict[int, list[float]] = {}
+
+    def poll(self) -> bool:
+        """Look for wishes, deaths, silence; show progress."""
+        if self.wishes and isinstance(self.driver, Driver):
+            self.feed(StopRequested(self.wishes.pop(0)))
+            return True
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + LOOK_EVERY
+        events = self._look(now)
+        for event in events:
+            self.feed(event)
+        if now >= self._next_show:
+            self._next_show = now + SHOW_EVERY
+            self.show()
+        return bool(events)
+
+    def turn(self) -> None:
+        """As every host's, and a look around even where mail never ends."""
+        super().turn()
+        if time.monotonic() >= self._next_look:
+            self.poll()
+
+    # -- watching -----------------------------------------------------------------------------------------------------
+    def _look(self, now: float) -> list[Event]:
+        hows = self.node.pool.exits()
+        away = now - self._looked > self.patience / 2  # we were stopped or starved ourselves: judge nobody by it
+        self._looked = now
+        events: list[Event] = []
+        for index, seat in enumerate(self.node.seats, start=1):
+            if not seat.dead:
+                events += self._look_at(index, seat, hows, now, away)
+        return events
+
+    def _look_at(self, index: int, seat: Seat, hows: dict[int, str], now: float, away: bool) -> list[Event]:
+        address, words = self.addresses[index], self.board.words[index]
+        if seat.pid in hows or seat.gone(0.0):
+            seat.dead = hows.get(seat.pid) or self._how(seat)
+            return [self._bury(index, seat.dead)]
+        state = int(words[boards.STATE])
+        if state == boards.STARTING:
+            if now - self._began > self.start_timeout:
+                return [PeerSilent(address, now - self._began, "starting")]
+            return []
+        if index not in self._joined:
+            self._joined.add(index)
+            self.joined_at = time.perf_counter()
+            return [PeerJoined(address)]
+        silent = now - float(words[boards.BEAT]) * 1e-9
+        if state == boards.READY and silent > self.patience and not away:
+            return [PeerSilent(address, silent, self.board.doing(index) or "waiting")]
+        return self._judge_compute(index, now)
+
+    def _judge_compute(self, index: int, now: float) -> list[Event]:
+        """A compute far beyond its own median is a suspect; beyond the patience it counts as silence."""
+        doing = self.board.doing(index)
+        self.suspects.pop(index, None)
+        if doing not in ("Gradient", "Apply", "Fold", "EvaluateRows"):
+            return []
+        took = self.board.since(index, now)
+        samples = self._medians.setdefault(index, [])
+        if took > max(1.0, SUSPECT * float(np.median(samples)) if samples else self.patience):
+            self.suspects[index] = f"{self.driver.name(self.addresses[index])}: {doing} since {took:.1f} s"
+        if took < self.patience and len(samples) < 1000:
+            samples.append(took)
+        if took > max(self.patience, SUSPECT * float(np.median(samples)) if samples else 0.0):
+            return [PeerSilent(self.addresses[index], took, doing)]
+        return []
+
+    def _how(self, seat: Seat) -> str:
+        """The zygote says how a child died, a moment after its descriptor does."""
+        deadline = time.monotonic() + 0.5
+        while time.monotonic() < deadline:
+            how = self.node.pool.exits().get(seat.pid)
+            if how:
+                return how
+            time.sleep(0.005)
+        return "its process is gone"
+
+    def _bury(self, index: int, how: str) -> PeerLost:
+        """After a death: nobody waits for its mail or its pins."""
+        self.mail.reset(index)
+        for held in self.node.plane.held:
+            held.versions.drop(index)
+        for other in range(len(self.addresses)):
+            self.mail.ring(other)
+        return PeerLost(self.addresses[index], how)
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+    def _retire(self, command: Retire) -> None:
+        seat = self.node.seats[self._process[command.peer] - 1]
+        if not seat.dead:
+            seat.kill()
+            if seat.gone(2.0):
+                self.node.pool.exits()
+                seat.dead = f"killed: {command.why}"
+                self.feed(self._bury(self._process[command.peer], seat.dead))

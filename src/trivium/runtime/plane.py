@@ -1,0 +1,449 @@
+"""The plane of real arithmetic: carries work out on the node's arrays.
+
+All processes of a node see the same ``NodeArrays`` (over shared memory, or private under simulation). A lane's delta lies
+in the lane's own block; sums are made in place, up the tree, in the block of the first lane. Versions of A, with the
+optimizer's state and scalars, lie in slots; what is not committed does not exist.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivium.core.lanes import Part
+from trivium.core.messages import BEST, Adopt, Apply, EvaluateRows, Fold, Gradient, KeepShard
+from trivium.core.reduce import additions, tree_additions
+from trivium.core.role import Work
+from trivium.core.spans import APPLY, COMPUTE, READ, Spans
+from trivium.data.batches import Batch, BatchPlan, LaneReader, lane_rows
+from trivium.data.table import Table
+from trivium.errors import RunError
+from trivium.program.optimizers.base import Optimizer, State, Step
+from trivium.program.params import Layout, Shard
+from trivium.program.program import EVALUATION, Kernel, Program
+from trivium.runtime.versions import SLOTS, Versions
+
+__all__ = ["ArrayPlane", "Facts", "NodeArrays", "node_arrays"]
+
+STATS = 8  # float64 words of a block's header: rows, weight, loss, spare
+STEP = 4  # rows, weight, loss, finished
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that planes of one run agree on."""
+
+    program: Program
+    optimizer: Optimizer
+    batches: BatchPlan
+    lanes: int
+    shards: int
+    processes: int
+    reproducible: bool
+    threads: int
+    l1: float
+    l2: float
+    seed: int
+    max_iterations: int | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """A's layout."""
+        return self.program.layout
+
+
+@dataclass
+class NodeArrays:
+    """The node's arrays by name; see ``node_arrays`` for shapes."""
+
+    a: NDArray[Any]
+    slots: NDArray[Any]
+    ring: NDArray[Any]
+    head: NDArray[np.float64]
+    totals: NDArray[np.float64]
+    step: NDArray[np.float64]
+    partials: NDArray[np.float64]
+    blocks: NDArray[Any]
+    stats: NDArray[np.float64]
+    kept: NDArray[Any]
+    kept_clock: NDArray[np.int64]
+    versions: NDArray[np.int64]
+
+
+def node_arrays(facts: Facts) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """(dtype, shape) of each of the node's arrays."""
+    layout, optimizer = facts.layout, facts.optimizer
+    delta = facts.program.delta_layout
+    width = max(1, optimizer.scalar_count)
+    return {
+        "a": (layout.dtype, (SLOTS, layout.size)),
+        "slots": (layout.dtype, (SLOTS, optimizer.slots, layout.size)),
+        "ring": (layout.dtype, (optimizer.ring, layout.size)),
+        "head": ("float64", (SLOTS, facts.shards, optimizer.head_size)),
+        "totals": ("float64", (SLOTS, facts.shards, width)),
+        "step": ("float64", (SLOTS, facts.shards, STEP)),
+        "partials": ("float64", (layout.blocks, width)),
+        "blocks": (delta.dtype, (facts.lanes, delta.size)),
+        "stats": ("float64", (facts.lanes, STATS)),
+        "kept": (layout.dtype, (layout.size,)),
+        "kept_clock": ("int64", (facts.shards,)),
+        "versions": ("int64", (facts.shards, Versions.words(facts.processes))),
+    }
+
+
+@dataclass
+class _Held:
+    """Views of one shard's part of the arrays, made once."""
+
+    shard: Shard
+    versions: Versions
+    a: list[NDArray[Any]]
+    states: list[State]
+    penalised: NDArray[np.int64]
+    blocks: list[NDArray[Any]]
+    pinned: int = 0
+
+
+@dataclass
+class ArrayPlane:
+    """One process's hands. ``me`` is its index among the readers of the versions; ``tables`` by set name."""
+
+    facts: Facts
+    arrays: NodeArrays
+    me: int
+    tables: dict[str, Table]
+    sample: NDArray[np.int64] | None = None
+    spans: Spans | None = None
+    held: list[_Held] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        facts, arrays = self.facts, self.arrays
+        self.shards = facts.layout.shards(facts.shards)
+        self.held = [self._hold(shard) for shard in self.shards]
+        self._private = facts.layout.empty() if len(self.shards) > 1 else arrays.a[0]
+        self._view = arrays.a[0]
+        self._clock = -1
+        self._reader = LaneReader(self.tables["train"], facts.batches) if "train" in self.tables else None
+        self._kernels: list[Kernel] = []
+        self._rows = 0
+        self._additions: dict[tuple[Part, ...], list[tuple[int, int]]] = {}
+        self._now: Callable[[], float] = time.perf_counter
+        self._pool: Any = None
+        self._do: dict[type[Work], Callable[[Any], Any]] = {
+            Gradient: self._gradient,
+            Apply: self._apply,
+            Fold: self._fold,
+            Adopt: self._adopt,
+            EvaluateRows: self._evaluate,
+            KeepShard: self._keep,
+        }
+
+    def _hold(self, shard: Shard) -> _Held:
+        n, facts, cut = self.arrays, self.facts, slice(shard.start, shard.stop)
+        states = [State(n.head[slot, shard.index], n.slots[slot, :, cut], n.ring[:, cut]) for slot in range(SLOTS)]
+        return _Held(
+            shard,
+            Versions(n.versions[shard.index], facts.processes),
+            [n.a[slot, cut] for slot in range(SLOTS)],
+            states,
+            facts.layout.penalised(shard.start, shard.stop),
+            [block[cut] for block in n.blocks] if n.blocks.shape[1] == facts.layout.size else list(n.blocks),
+        )
+
+    # -- start --------------------------------------------------------------------------------------------------------
+    def first_version(self, a: NDArray[Any], clock: int = 0) -> None:
+        """Commit ``a`` as the version of ``clock``, with a fresh optimizer state."""
+        for held in self.held:
+            slot = held.versions.begin()
+            held.a[slot][:] = a[held.shard.start : held.shard.stop]
+            state = held.states[slot]
+            state.head[:] = 0
+            state.slots[:] = 0
+            self.facts.optimizer.init(held.a[slot], state)
+            self.arrays.step[slot, held.shard.index] = 0
+            held.versions.commit(slot, clock)
+
+    def warm(self, part: Part) -> None:
+        """Compile for the rows of ``part`` and run once, so that the first step is like all others."""
+        facts = self.facts
+        lanes = [range(lane, lane + 1) for lane in range(part.lo, part.hi)] if facts.reproducible else None
+        rows = max(facts.batches.largest(one) for one in (lanes or [range(part.lo, part.hi)]))
+        self._compile(max(1, rows))
+        assert self._reader is not None
+        out = facts.program.delta_layout.empty()
+        for kernel in self._kernels:
+            for view in (*self.arrays.a, self.arrays.kept, self._private):
+                kernel.refresh(view)
+            ready = kernel.read(self._reader.batch(range(part.lo, part.lo + 1) if lanes else range(*part), 0))
+            kernel.delta(self.arrays.a[0], ready, out, 0)
+
+    def warm_optimizer(self) -> None:
+        """Run F once on scratch memory, so that its compiled functions are loaded."""
+        facts = self.facts
+        layout, optimizer = facts.layout, facts.optimizer
+        size = min(layout.size, 4096)
+        a, g, out = (np.zeros(size, layout.dtype) for _ in range(3))
+        ring = np.zeros((optimizer.ring, size), layout.dtype)
+        states = [
+            State(np.zeros(optimizer.head_size), np.zeros((optimizer.slots, size), layout.dtype), ring)
+            for _ in range(2)
+        ]
+        optimizer.init(a, states[0])
+        step = Step(0, 1.0, 0.0, facts.l1, facts.l2, np.zeros((0, 2), np.int64))
+        totals = np.zeros(max(1, optimizer.scalar_count))
+        if optimizer.scalar_count:
+            optimizer.scalars(a, g, states[0], step, np.zeros((1, optimizer.scalar_count)))
+        optimizer.update(a, g, states[0], totals, step, out, states[1])
+
+    def _compile(self, rows: int) -> None:
+        facts = self.facts
+        count = facts.threads if facts.reproducible else 1
+        threads = 1 if facts.reproducible else facts.threads
+        self._rows = rows
+        self._kernels = [facts.program.kernel(threads, rows, facts.reproducible) for _ in range(count)]
+        if count > 1:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(count)
+
+    # -- the contract -------------------------------------------------------------------------------------------------
+    def carry_out(self, work: Work) -> Any:
+        """Do ``work``."""
+        return self._do[type(work)](work)
+
+    def read(self, clock: int) -> None:
+        """Pin every shard at ``clock``; A is then one of the slots, or a private copy where shards lie apart."""
+        slots = [held.versions.pin(self.me, clock) for held in self.held]
+        if min(slots) < 0:
+            raise RunError(f"process {self.me} found no version of clock {clock} to read")
+        if len(slots) == 1 or min(slots) == max(slots):
+            self._view = self.arrays.a[slots[0]]
+        else:
+            self._view = self._private
+            for held, slot in zip(self.held, slots, strict=True):
+                self._private[held.shard.start : held.shard.stop] = held.a[slot]
+        self._clock = clock
+
+    def view(self) -> NDArray[Any]:
+        """A at the clock that was read last."""
+        return self._view
+
+    def release(self) -> None:
+        """Hold nothing any more."""
+        for held in self.held:
+            held.versions.unpin(self.me)
+
+    # -- Δ ------------------------------------------------------------------------------------------------------------
+    def _gradient(self, work: Gradient) -> None:
+        if self._clock != work.clock:
+            raise RunError(f"clock {work.clock} computed with parameters of {self._clock}")
+        for part in work.parts:
+            if self.facts.reproducible:
+                self._alone(part, work.clock)
+            else:
+                self._delta(0, range(part.lo, part.hi), work.clock)
+
+    def _alone(self, part: Part, clock: int) -> None:
+        """Each lane by itself, then up the tree into the first one's block."""
+        lanes = [range(lane, lane + 1) for lane in range(part.lo, part.hi)]
+        if self._pool is None or len(lanes) == 1:
+            for one in lanes:
+                self._delta(0, one, clock)
+        else:
+            count = len(self._kernels)
+            tasks = [self._pool.submit(self._some, i, lanes[i::count], clock) for i in range(count)]
+            for task in tasks:
+                task.result()
+        for into, other in tree_additions(part):
+            self._add(into, other, slice(None))
+
+    def _some(self, kernel: int, lanes: list[range], clock: int) -> None:
+        for one in lanes:
+            self._delta(kernel, one, clock)
+
+    def _delta(self, index: int, lanes: range, clock: int) -> None:
+        assert self._reader is not None
+        if not self._kernels:
+            self._compile(max(1, self.facts.batches.largest(lanes)))
+        kernel, arrays, facts = self._kernels[index], self.arrays, self.facts
+        batch = self._reader.batch(lanes, clock)
+        if len(batch) > self._rows:
+            self._compile(len(batch))  # more lanes than before: another worker's were moved here
+            kernel = self._kernels[index]
+        self._mark(READ)
+        ready = kernel.read(batch)
+        self._mark(COMPUTE)
+        stats = kernel.delta(self._view, ready, arrays.blocks[lanes.start], facts.batches.key(lanes.start, clock))
+        arrays.stats[lanes.start, :3] = stats
+
+    def _mark(self, kind: int) -> None:
+        if self.spans is not None:
+            self.spans.switch(kind, self._now())
+
+    def _add(self, into: int, other: int, cut: slice) -> None:
+        blocks, stats = self.arrays.blocks, self.arrays.stats
+        np.add(blocks[into, cut], blocks[other, cut], out=blocks[into, cut])
+        if cut == slice(None):
+            stats[into] += stats[other]
+
+    # -- F ------------------------------------------------------------------------------------------------------------
+    def _sum(self, held: _Held, parts: tuple[Part, ...]) -> tuple[int, tuple[float, float, float]]:
+        """Sum the shard's cut of ``parts`` in place; the block it ends in, and the summed stats."""
+        pairs = self._additions.get(parts)
+        if pairs is None:
+            pairs = self._additions[parts] = additions(self.facts.lanes, parts)
+        blocks = held.blocks
+        stats = {part.lo: self.arrays.stats[part.lo, :3].tolist() for part in parts}
+        for into, other in pairs:
+            np.add(blocks[into], blocks[other], out=blocks[into])
+            stats[into] = [x + y for x, y in zip(stats[into], stats[other], strict=True)]
+        rows, weight, loss = stats[parts[0].lo]
+        return parts[0].lo, (rows, weight, loss)
+
+    def _fold(self, work: Fold) -> None:
+        self._mark(APPLY)
+        held = self.held[work.shard]
+        clock, slot = held.versions.current()
+        block, stats = self._sum(held, work.parts)
+        self.arrays.stats[block, 3 : 3 + 3] = stats
+        blocks = held.shard.blocks
+        self.facts.optimizer.scalars(
+            held.a[slot],
+            held.blocks[block],
+            held.states[slot],
+            self._step(held, clock, stats),
+            self.arrays.partials[blocks.start : blocks.stop],
+        )
+
+    def _step(self, held: _Held, clock: int, stats: tuple[float, float, float]) -> Step:
+        return Step(clock, stats[1], stats[2], self.facts.l1, self.facts.l2, held.penalised)
+
+    def _apply(self, work: Apply) -> tuple[bool, int, float, float, float]:
+        self._mark(APPLY)
+        held, arrays, optimizer = self.held[work.shard], self.arrays, self.facts.optimizer
+        clock, slot = held.versions.current()
+        if clock != work.clock:
+            raise RunError(f"clock {work.clock} applied to shard {work.shard} at {clock}")
+        new = held.versions.begin()
+        if new < 0:
+            raise RunError(f"no free version of shard {work.shard}: every slot is being read")
+        index = held.shard.index
+        if work.folded:
+            block, stats = work.parts[0].lo, self._folded_stats(work)
+            totals = self._totals(work)
+            arrays.totals[new, index] = totals
+        else:
+            block, stats = self._sum(held, work.parts)
+            totals = arrays.totals[new, index]
+        state = held.states[new]
+        optimizer.update(
+            held.a[slot],
+            held.blocks[block],
+            held.states[slot],
+            totals,
+            self._step(held, clock, stats),
+            held.a[new],
+            state,
+        )
+        iterations = optimizer.iterations(state.head, clock + 1)
+        most = self.facts.max_iterations
+        finished = optimizer.finished(state.head) or (most is not None and iterations >= most)
+        arrays.step[new, index] = (*stats, finished)
+        held.versions.commit(new, clock + 1)
+        return finished, iterations, *stats
+
+    def _folded_stats(self, work: Apply) -> tuple[float, float, float]:
+        if work.authority >= 0:
+            _clock, slot = self.held[work.authority].versions.current()
+            rows, weight, loss, _finished = self.arrays.step[slot, work.authority].tolist()
+            return rows, weight, loss
+        rows, weight, loss = self.arrays.stats[work.parts[0].lo, 3 : 3 + 3].tolist()
+        return rows, weight, loss
+
+    def _totals(self, work: Apply) -> NDArray[np.float64]:
+        from trivium.program.optimizers.totals import total
+
+        if work.authority >= 0:
+            _clock, slot = self.held[work.authority].versions.current()
+            return self.arrays.totals[slot, work.authority]
+        return total(self.arrays.partials)
+
+    def _adopt(self, work: Adopt) -> tuple[int, bool]:
+        clock, slot = self.held[work.shard].versions.current()
+        return clock, bool(self.arrays.step[slot, work.shard, 3])
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+    def _evaluate(self, work: EvaluateRows) -> tuple[tuple[tuple[float, ...], ...], ...]:
+        if work.clock == BEST:
+            view = self.arrays.kept
+        else:
+            self.read(work.clock)
+            view = self._view
+        return tuple(
+            tuple(self._lane_sums(view, name, lane) for lane in range(work.lanes.lo, work.lanes.hi))
+            for name in work.sets
+        )
+
+    def _lane_sums(self, view: NDArray[Any], name: str, lane: int) -> tuple[float, ...]:
+        if name == "sample":
+            assert self.sample is not None
+            start, stop = lane_rows(len(self.sample), self.facts.lanes, lane)
+            batch = Batch(self.tables["train"], index=self.sample[start:stop])
+        else:
+            table = self.tables[name]
+            start, stop = lane_rows(len(table), self.facts.lanes, lane)
+            batch = Batch(table, start, stop)
+        if not len(batch):
+            return (0.0,) * len(EVALUATION)
+        if not self._kernels:
+            self._compile(max(1, self.facts.batches.largest(range(lane, lane + 1))))
+        kernel = self._kernels[0]
+        return tuple(float(value) for value in kernel.evaluate(view, kernel.read(batch)))
+
+    def _keep(self, work: KeepShard) -> None:
+        held = self.held[work.shard]
+        slot = held.versions.pin(self.me, work.clock)
+        if slot < 0:
+            raise RunError(f"shard {work.shard} has no version of clock {work.clock} to keep")
+        self.arrays.kept[held.shard.start : held.shard.stop] = held.a[slot]
+        self.arrays.kept_clock[work.shard] = work.clock
+        held.versions.unpin(self.me)
+
+    # -- what a store writes ------------------------------------------------------------------------------------------
+    def snapshot(self, shard: int, clock: int) -> dict[str, NDArray[Any]]:
+        """A copy of ``shard`` as of ``clock``: parameters, optimizer state, scalars, and the kept parameters."""
+        held, n = self.held[shard], self.arrays
+        slot = held.versions.pin(self.me, clock)
+        if slot < 0:
+            raise RunError(f"shard {shard} has no version of clock {clock} to save")
+        try:
+            return {
+                "a": held.a[slot].copy(),
+                "slots": held.states[slot].slots.copy(),
+                "ring": held.states[slot].ring.copy(),
+                "head": held.states[slot].head.copy(),
+                "totals": n.totals[slot, shard].copy(),
+                "step": n.step[slot, shard].copy(),
+                "kept": n.kept[held.shard.start : held.shard.stop].copy(),
+            }
+        finally:
+            held.versions.unpin(self.me)
+
+    def restore(self, saved: dict[str, NDArray[Any]], clock: int, kept_clock: int) -> None:
+        """Commit what ``snapshot`` took, joined over shards, as the version of ``clock``."""
+        for held in self.held:
+            slot, cut, index = held.versions.begin(), slice(held.shard.start, held.shard.stop), held.shard.index
+            held.a[slot][:] = saved["a"][cut]
+            held.states[slot].slots[:] = saved["slots"][..., cut]
+            held.states[slot].ring[:] = saved["ring"][..., cut]
+            held.states[slot].head[:] = saved["head"][min(index, len(saved["head"]) - 1)]
+            self.arrays.totals[slot, index] = saved["totals"][min(index, len(saved["totals"]) - 1)]
+            self.arrays.step[slot, index] = saved["step"][min(index, len(saved["step"]) - 1)]
+            self.arrays.kept[cut] = saved["kept"][cut]
+            self.arrays.kept_clock[index] = kept_clock
+            held.versions.commit(slot, clock)

@@ -1,0 +1,187 @@
+"""Processes kept warm: a zygote and the children that it forked, handed from one run to the next.
+
+A child that ended its run in order waits for the next launch with its imports done and its functions compiled. Whatever
+ended otherwise is killed and replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import signal
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+
+from trivium.errors import LostError, RunError
+from trivium.runtime.zygote import Child, Exited, Zygote
+
+__all__ = ["Pool", "Seat"]
+
+ENTRY = "trivium.runtime.child:main"
+END_WITHIN = 2.0
+START_WITHIN = 60.0
+
+
+@dataclass
+class Seat:
+    """One child and the socket to it."""
+
+    child: Child
+    link: socket.socket
+    dead: str = ""  # how it died
+    told: bool = field(default=False)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self.child.pid
+
+    def kill(self) -> None:
+        """SIGKILL, through the descriptor: it can never reach another process."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.child.pidfd, signal.SIGKILL)
+
+    def gone(self, within: float) -> bool:
+        """Whether it is dead, waiting at most ``within`` seconds."""
+        poll = select.poll()
+        poll.register(self.child.pidfd, select.POLLIN)
+        return bool(poll.poll(max(0.0, within) * 1000))
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self.link.close()
+        self.child.close()
+
+
+class Pool:
+    """A zygote and its children. Not for use by two runs at once."""
+
+    def __init__(self, modules: tuple[str, ...]) -> None:
+        self.modules = modules
+        self._zygote: Zygote | None = None
+        self._idle: list[Seat] = []
+        self._starting: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def start(self) -> None:
+        """Begin to import, in the background; ``take`` waits for it."""
+        if self._zygote is None and self._starting is None:
+            self._starting = threading.Thread(target=self._start, name="zygote", daemon=True)
+            self._starting.start()
+
+    def _start(self) -> None:
+        try:
+            self._zygote = Zygote.start(self.modules)
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            self._error = error
+
+    def _ready(self) -> Zygote:
+        if self._zygote is not None and self._zygote.gone:
+            self._zygote.close()
+            self._zygote = None
+        self.start()
+        if self._starting is not None:
+            self._starting.join(START_WITHIN)
+            if self._starting.is_alive():
+                raise LostError(f"the process that prepares workers was not ready within {START_WITHIN:g} s")
+            self._starting = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        assert self._zygote is not None
+        return self._zygote
+
+    def take(self, count: int) -> list[Seat]:
+        """``count`` children, warm ones first."""
+        zygote = self._ready()
+        self._idle = [seat for seat in self._idle if not self._dropped(seat)]
+        seats, self._idle = self._idle[:count], self._idle[count:]
+        while len(seats) < count:
+            seats.append(self._fork(zygote))
+        return seats
+
+    @staticmethod
+    def _dropped(seat: Seat) -> bool:
+        if seat.gone(0.0):
+            seat.close()
+            return True
+        return False
+
+    @staticmethod
+    def _fork(zygote: Zygote) -> Seat:
+        ours, theirs = socket.socketpair()
+        try:
+            child = zygote.fork(ENTRY, b"", [theirs.fileno()])
+        except Exception:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return Seat(child, ours)
+
+    def exits(self) -> dict[int, str]:
+        """How children died, by pid, since the last call."""
+        if self._zygote is None:
+            return {}
+        return {event.pid: _how(event) for event in self._zygote.events() if isinstance(event, Exited)}
+
+    def give_back(self, seats: list[Seat], *, clean: bool) -> None:
+        """Keep those that ended in order, kill the others."""
+        for seat in seats:
+            if clean and not seat.dead and self._answered(seat):
+                self._idle.append(seat)
+            else:
+                self._end(seat)
+
+    @staticmethod
+    def _answered(seat: Seat) -> bool:
+        """Whether the child said in time that its run is over without an error."""
+        from trivium.runtime.child import FRAME
+
+        seat.link.settimeout(END_WITHIN)
+        try:
+            head = seat.link.recv(FRAME.size, socket.MSG_WAITALL)
+        except OSError:
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                seat.link.settimeout(None)
+        return len(head) == FRAME.size and FRAME.unpack(head)[0] == 0
+
+    @staticmethod
+    def _end(seat: Seat) -> None:
+        seat.kill()
+        if not seat.gone(END_WITHIN):
+            raise RunError(f"process {seat.pid} does not die; it may be stuck in the kernel")
+        seat.close()
+
+    def close(self) -> None:
+        """End all children and the zygote, within bounds."""
+        for seat in self._idle:
+            seat.link.close()
+        deadline = time.monotonic() + 0.5
+        for seat in self._idle:
+            if not seat.gone(deadline - time.monotonic()):
+                seat.kill()
+                seat.gone(END_WITHIN)
+            seat.child.close()
+        self._idle = []
+        if self._starting is not None:
+            self._starting.join(START_WITHIN)
+            self._starting = None
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+def _how(event: Exited) -> str:
+    """How a child ended, in words."""
+    if event.signal:
+        return signal.Signals(event.signal).name
+    return f"exit code {event.code}"

@@ -1,0 +1,204 @@
+"""From boards and agendas to what people read: ``Progress`` while a run goes on, ``Record`` when it is over."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from trivium.core.membership import Driver
+from trivium.core.pacing import Agenda
+from trivium.core.spans import COMPUTE, READ
+from trivium.record import KINDS, ProcessTimes, Progress, Record
+from trivium.runtime import board as boards
+from trivium.runtime.local import DriverHost, LocalNode
+
+if TYPE_CHECKING:
+    from trivium.session import Job, Prepared
+
+__all__ = ["Timing", "final_record", "progress_of"]
+
+Seen = tuple[float, int, NDArray[np.float64]]
+
+
+def progress_of(job: Job, prepared: Prepared, host: DriverHost, seen: Seen | None) -> tuple[Progress, Seen]:
+    """The moment as the boards show it, and what the next call compares with."""
+    driver, board, batches = host.driver, host.board, prepared.facts.batches
+    now = time.perf_counter()
+    holder = host.addresses.index(driver.owners[0])
+    figures = board.figures[holder]
+    clock = max(int(figures[boards.APPLIED]), driver.agenda.clock)
+    rows = batches.rows_until(clock)
+    busy = board.seconds[1:, READ] + board.seconds[1:, COMPUTE]
+    before = seen or (now, rows, busy.copy())
+    passed = max(now - before[0], 1e-9)
+    workers = [host.addresses.index(worker) - 1 for worker in driver.members.workers]
+    spent = driver.spent.get("Run", 0.0) + (now - driver.since if driver.running else 0.0)
+    last = driver.agenda.history[-1] if driver.agenda.history else None
+    valid = last if last is not None and last.name == "valid" else None
+    weight = float(figures[boards.WEIGHT])
+    progress = Progress(
+        seconds=spent,
+        clock=clock,
+        epoch=clock / batches.steps,
+        iterations=int(figures[boards.ITERATIONS]) if figures[boards.ITERATIONS] else clock,
+        rows=rows,
+        rows_per_second=(rows - before[1]) / passed if seen else 0.0,
+        loss=float(figures[boards.LOSS]) / weight if weight else None,
+        valid_loss=valid.loss if valid else None,
+        valid_accuracy=valid.accuracy if valid else None,
+        busy=tuple(float(min(1.0, max(0.0, (busy[w] - before[2][w]) / passed))) for w in workers),
+        seconds_left=_left(job, driver.agenda, clock, spent),
+        suspects=tuple(host.suspects.values()),
+    )
+    return progress, (now, rows, busy.copy())
+
+
+def _left(job: Job, agenda: Agenda, clock: int, spent: float) -> float | None:
+    ways = []
+    if agenda.pace.total is not None and clock > 0:
+        ways.append(spent / clock * (agenda.pace.total - clock))
+    if job.stopping.max_time is not None:
+        ways.append(max(0.0, job.stopping.max_time - spent))
+    return min(ways) if ways else None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Figures read from the boards when a run is over, before its memory is gone."""
+
+    total: float
+    load: float
+    compile: float
+    joined: float
+    processes: tuple[ProcessTimes, ...]
+    peak_rss: int
+
+    @classmethod
+    def read(
+        cls, host: DriverHost, node: LocalNode, began: float
+    ) -> Timing:
+        """Read ``host``'s board."""
+        board, names = host.board, host.driver.names
+        processes = []
+        for index, address in enumerate(host.addresses):
+            if index == 0:
+                continue
+            seconds = {kind: float(board.seconds[index, k]) for k, kind in enumerate(KINDS)}
+            waited = {
+                "driver" if other == 0 else names[host.addresses[other]]: float(board.waited[index, other])
+                for other in range(len(host.addresses))
+                if board.waited[index, other] > 0
+            }
+            seat = node.seats[index - 1] if index - 1 < len(node.seats) else None
+            rss = _peak_rss(seat.pid) if seat is not None else 0
+            words = board.words[index]
+            processes.append(
+                ProcessTimes(
+                    names[address], sum(seconds.values()), seconds, waited, rss, int(words[boards.PUSHED]),
+                    int(words[boards.PULLED]),
+                )
+            )
+        compiled = max(float(board.words[i, boards.COMPILE_NS]) for i in range(1, len(host.addresses))) * 1e-9
+        peak = sum(one.peak_rss_bytes for one in processes) + psutil.Process().memory_info().rss
+        return cls(
+            time.perf_counter() - began, node.load_seconds, compiled, host.joined_at - began, tuple(processes), peak
+        )
+
+
+def _peak_rss(pid: int) -> int:
+    """VmHWM of a process that may be dead."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:  # noqa: PTH123 - a pseudo file
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def final_record(
+    job: Job,
+    prepared: Prepared,
+    agenda: Agenda,
+    driver: Driver,
+    params: NDArray[Any],
+    digest: str,
+    timing: Timing,
+    why: str,
+) -> Record:
+    """All that is said of a run that ended in order."""
+    facts, plan = prepared.facts, job.plan
+    batches = facts.batches
+    train, valid, test = (agenda.last.get(name) for name in ("train", "valid", "test"))
+    if valid is None and agenda.history and agenda.history[-1].name == "valid":
+        valid = agenda.history[-1]
+    rows = batches.rows_until(agenda.clock)
+    seconds = driver.spent.get("Run", 0.0)
+    workers = [one for one in timing.processes if one.name.startswith("worker")]
+    wall = sum(one.wall for one in workers) or 1.0
+    size = facts.layout.nbytes
+    delta = facts.program.delta_layout.nbytes
+    moving = len(workers) if plan.design != "sequential" else 0
+    loss = train.loss if train else math.nan
+    return Record(
+        run=str(job.out),
+        model=facts.program.name,
+        design=plan.design,
+        engine="local",
+        nodes=1,
+        workers=plan.worker_count,
+        lanes=plan.lanes,
+        consistency=plan.consistency,
+        rows=batches.rows,
+        epochs=agenda.clock / batches.steps,
+        iterations=driver.iterations or agenda.clock,
+        clocks=agenda.clock,
+        seconds=seconds,
+        startup_seconds=max(0.0, timing.joined - timing.compile - timing.load),
+        compile_seconds=timing.compile,
+        load_seconds=timing.load,
+        evaluate_seconds=driver.spent.get("Look", 0.0),
+        samples_per_second=rows / seconds if seconds > 0 else 0.0,
+        objective=loss + penalty(facts, job, params),
+        loss=loss,
+        train_accuracy=_known(train.accuracy) if train else None,
+        valid_loss=valid.loss if valid else None,
+        valid_accuracy=_known(valid.accuracy) if valid else None,
+        test_loss=test.loss if test else None,
+        test_accuracy=_known(test.accuracy) if test else None,
+        stopped_by=why,
+        best_clock=agenda.best_clock if agenda.best_clock >= 0 else None,
+        breakdown={kind: sum(one.seconds[kind] for one in workers) / wall for kind in KINDS},
+        bytes={"pushed": moving * delta * agenda.clock, "pulled": moving * size * agenda.clock},
+        staleness={"max": 0.0, "mean": 0.0},
+        peak_rss_bytes=timing.peak_rss,
+        params_sha256=digest,
+        reproducible=plan.reproducible,
+        threads=plan.thread_count,
+        processes=timing.processes,
+        history=tuple({"clock": one.clock, f"{one.name}_loss": one.loss} for one in agenda.history),
+        notices=tuple(note.text for note in driver.notes),
+    )
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def penalty(facts: Any, job: Job, params: NDArray[Any]) -> float:
+    """l1·‖w‖₁ + (l2/2)·‖w‖₂² over the penalised slices, in float64."""
+    l1 = job.l1
+    l2 = job.l2 if job.l2 is not None else facts.program.defaults.l2_per_row / facts.batches.rows
+    total = 0.0
+    for one in facts.layout.slices:
+        if one.penalised:
+            w = params[one.start : one.stop].astype(np.float64)
+            total += l1 * float(np.abs(w).sum()) + 0.5 * l2 * float(w @ w)
+    return total
