@@ -1,4 +1,8 @@
-"""Stochastic gradient descent: plain, with momentum, with Nesterov's momentum. L1: proximal step after the update."""
+"""Stochastic gradient descent: plain, with momentum, with Nesterov's momentum. L1: proximal step after the update.
+
+A trace of momentum b moves 1/(1 − b) times as far as the gradient that feeds it, so the threshold is larger by the same
+factor: else the zeros, and the point of rest, would be those of a smaller l1.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ def _sgd(a: Flat, g: Flat, out: Flat, penalised: NDArray[np.int64], c: Flat) -> 
 @elementwise
 def _momentum(a: Flat, g: Flat, m: Flat, out: Flat, new: Flat, penalised: NDArray[np.int64], c: Flat) -> None:
     # ``now`` and ``then`` weigh gradient and trace in the step: 0, 1 for the heavy ball, 1, b for Nesterov.
-    scale, l2, lr, l1, b, now, then = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
+    scale, l2, lr, l1, b, now, then, threshold = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
     zero = c.dtype.type(0)
     cut = segments(0, a.size, penalised)
     for k in range(len(cut)):
@@ -48,7 +52,7 @@ def _momentum(a: Flat, g: Flat, m: Flat, out: Flat, new: Flat, penalised: NDArra
                 grad = d[i] * scale + w[i] * decay
                 trace = grad + b * v[i]
                 t[i] = trace
-                o[i] = shrink(w[i] - lr * (now * grad + then * trace), lr * l1)
+                o[i] = shrink(w[i] - lr * (now * grad + then * trace), threshold)
         else:
             for i in range(o.size):
                 grad = d[i] * scale + w[i] * decay
@@ -105,7 +109,8 @@ class _Trace(FirstOrder):
         new: State,
         mix: tuple[float, float],
     ) -> None:
-        c = np.array([*self.factors(totals, step), self.rate(step.clock), step.l1, self.momentum, *mix], a.dtype)
+        rate, b = self.rate(step.clock), self.momentum
+        c = np.array([*self.factors(totals, step), rate, step.l1, b, *mix, rate * step.l1 / (1 - b)], a.dtype)
         slots = frozen(state.slots)
         _momentum(frozen(a), frozen(g), slots[0], out, new.slots[0], frozen(step.penalised), frozen(c))
         new.head[:] = state.head
@@ -113,7 +118,7 @@ class _Trace(FirstOrder):
 
 @dataclass(frozen=True)
 class Momentum(_Trace):
-    """``m ← d + momentum·m``, ``w ← w − lr·m``, then soft threshold by ``lr·l1`` (Polyak's heavy ball, 1964)."""
+    """``m ← d + momentum·m``, ``w ← w − lr·m``, soft threshold by ``lr·l1/(1 − momentum)`` (Polyak, 1964)."""
 
     @property
     def name(self) -> str:
@@ -129,7 +134,7 @@ class Momentum(_Trace):
 
 @dataclass(frozen=True)
 class Nesterov(_Trace):
-    """``m ← d + momentum·m``, ``w ← w − lr·(d + momentum·m)``, then soft threshold by ``lr·l1``.
+    """``m ← d + momentum·m``, ``w ← w − lr·(d + momentum·m)``, soft threshold as for ``Momentum``.
 
     Nesterov's accelerated gradient in the form of Sutskever, Martens, Dahl and Hinton, ICML 2013.
     """
