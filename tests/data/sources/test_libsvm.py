@@ -2,6 +2,7 @@ import gzip
 import lzma
 import subprocess
 import sys
+from decimal import Decimal, localcontext
 from io import BytesIO
 from pathlib import Path
 
@@ -86,6 +87,17 @@ def test_numbers_are_rounded_as_python_does(tmp_path, tokens):
     expected = np.array([float(token) for token in tokens]).astype(np.float32)
     np.testing.assert_array_equal(as_scipy(table).toarray()[:, 0], expected)
     np.testing.assert_array_equal(table.columns["y"], expected)
+
+
+def test_numbers_halfway_between_two_float32_are_rounded_as_python_does(write):
+    rng = np.random.default_rng(0)
+    halves = (2 * rng.integers(2**23, 2**24, 2000) + 1).tolist()
+    powers = rng.integers(20, 90, 2000).tolist()
+    with localcontext(prec=200):
+        tokens = [f"{Decimal(half) / 2**power:f}" for half, power in zip(halves, powers, strict=True)]
+    table = read_libsvm(write("".join(f"1 1:{token}\n" for token in tokens)))
+    expected = np.array([float(token) for token in tokens]).astype(np.float32)
+    np.testing.assert_array_equal(as_scipy(table).toarray()[:, 0], expected)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
