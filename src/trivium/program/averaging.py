@@ -8,8 +8,8 @@ From A, a Δ makes H = ``every`` local steps on H consecutive parts of its rows 
 With H = 1, plain SGD and lanes of equal weight this is the step along the summed gradient.
 
 Decided: the local optimizer starts afresh in each round. A is what travels and what is kept; momenta are not part of
-it. So a local optimizer with slots forgets them every H steps, and a learning-rate schedule, which would count local steps
-only, is refused. Workers that fuse lanes average one model a worker rather than one a lane.
+it. So a local optimizer with slots forgets them every H steps, and a learning-rate schedule, which would count local
+steps only, is refused. Workers that fuse lanes average one model a worker rather than one a lane.
 """
 
 from __future__ import annotations

@@ -80,9 +80,7 @@ class Layout:
     size: int
 
     @classmethod
-    def of(
-        cls, shapes: Mapping[str, tuple[int, ...]], dtype: str = "float32", free: tuple[str, ...] = ()
-    ) -> Layout:
+    def of(cls, shapes: Mapping[str, tuple[int, ...]], dtype: str = "float32", free: tuple[str, ...] = ()) -> Layout:
         """Lay out ``shapes`` in order; names in ``free`` are not penalised."""
         step = ALIGN // np.dtype(dtype).itemsize
         slices, at = [], 0

@@ -96,7 +96,10 @@ def send_launch(link: socket.socket, launch: bytes, fds: list[int]) -> None:
 
 def receive_launch(link: socket.socket) -> tuple[Launch, list[int]] | None:
     """The next launch and its descriptors; None when the driver's process is gone."""
-    head, fds, _flags, _address = socket.recv_fds(link, FRAME.size, MOST_FDS)
+    try:
+        head, fds, _flags, _address = socket.recv_fds(link, FRAME.size, MOST_FDS)
+    except ConnectionError:
+        return None
     if len(head) < FRAME.size:
         return None
     (size,) = FRAME.unpack(head)

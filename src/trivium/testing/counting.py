@@ -6,6 +6,7 @@ gives the next A, so that after c clocks A has exactly one right value, which ``
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +26,11 @@ from trivium.core.messages import (
 from trivium.core.role import Work
 from trivium.errors import StorageError
 
-__all__ = ["CountingMemory", "CountingPlane", "CountingStore", "Wrong", "expected"]
+__all__ = ["FAILURE", "CountingMemory", "CountingPlane", "CountingStore", "Wrong", "expected", "loss_at"]
 
 PRIME = (1 << 61) - 1
 KEPT_VERSIONS = 2
+FAILURE = "the program raised"
 
 
 class Wrong(AssertionError):
@@ -43,6 +45,7 @@ def mix(values: tuple[int, ...], lane: int, clock: int) -> int:
     return seed
 
 
+@functools.lru_cache(maxsize=4096)
 def expected(shards: int, lanes: int, clocks: int) -> tuple[int, ...]:
     """A after ``clocks`` clocks."""
     values = (0,) * shards
@@ -52,12 +55,22 @@ def expected(shards: int, lanes: int, clocks: int) -> tuple[int, ...]:
     return values
 
 
+def _loss(values: tuple[int, ...]) -> float:
+    return float(sum(values) % 1000)
+
+
+def loss_at(shards: int, lanes: int, clock: int) -> float:
+    """What an evaluation at ``clock`` must give."""
+    return _loss(expected(shards, lanes, clock))
+
+
 @dataclass
 class _Block:
     clock: int = -1
     value: int = 0
     hi: int = 0
-    writing: bool = False
+    writers: set[CountingPlane] = field(default_factory=set)
+    summing: set[tuple[CountingPlane, int]] = field(default_factory=set)
 
 
 @dataclass
@@ -67,6 +80,7 @@ class CountingMemory:
     shards: int
     lanes: int
     finish_at: int | None = None
+    fail_at: int | None = None
     versions: list[dict[int, int]] = field(default_factory=list)
     totals: list[dict[int, int]] = field(default_factory=list)
     blocks: list[_Block] = field(default_factory=list)
@@ -103,12 +117,31 @@ class CountingPlane:
         self._pinned = (clock, self.memory.at(clock))
 
     def begin(self, work: Work) -> None:
-        """A gradient starts to write its blocks; nobody may be summing them."""
+        """A gradient writes the blocks of all its lanes, a sum writes in place: neither may meet another."""
         if isinstance(work, Gradient):
-            for part in work.parts:
-                self.memory.blocks[part.lo].writing = True
-        elif isinstance(work, Apply | Fold):
+            for block in self._blocks(work.parts):
+                if block.summing or block.writers - {self}:
+                    raise Wrong(f"{work} writes a block that is being written or summed")
+                block.writers.add(self)
+        elif isinstance(work, Fold) or (isinstance(work, Apply) and not work.folded):
             self._check_parts(work.parts, work.clock)
+            for block in self._blocks(work.parts):
+                block.summing.add((self, work.shard))
+
+    def died(self) -> None:
+        """Its process is killed and reaped: it writes and sums nothing any more."""
+        for block in self.memory.blocks:
+            block.writers.discard(self)
+            block.summing = {one for one in block.summing if one[0] is not self}
+
+    def _blocks(self, parts: tuple[Part, ...]) -> list[_Block]:
+        return [self.memory.blocks[lane] for lo, hi in parts for lane in range(lo, hi)]
+
+    def _summed(self, work: Fold | Apply) -> int:
+        self._check_parts(work.parts, work.clock)
+        for block in self._blocks(work.parts):
+            block.summing.discard((self, work.shard))
+        return self._sum(work.parts)
 
     def carry_out(self, work: Work) -> Any:
         """Do ``work`` on integers."""
@@ -117,8 +150,7 @@ class CountingPlane:
         if isinstance(work, Apply):
             return self._apply(work)
         if isinstance(work, Fold):
-            self._check_parts(work.parts, work.clock)
-            self.memory.partials[work.shard] = (work.clock, self._sum(work.parts))
+            self.memory.partials[work.shard] = (work.clock, self._summed(work))
             return None
         if isinstance(work, Adopt):
             clock = self.memory.clock(work.shard)
@@ -127,7 +159,7 @@ class CountingPlane:
             self.memory.kept[work.shard] = (work.clock, self.memory.versions[work.shard][work.clock])
             return None
         assert isinstance(work, EvaluateRows)
-        value = float(sum(self._evaluated(work.clock)) % 1000)
+        value = _loss(self._evaluated(work.clock))
         return tuple(tuple((1.0, 1.0, value, 0.0) for _ in range(*work.lanes)) for _ in work.sets)
 
     def _evaluated(self, clock: int) -> tuple[int, ...]:
@@ -144,15 +176,19 @@ class CountingPlane:
             raise Wrong(f"computed clock {work.clock} with parameters of {clock}")
         if values != self.memory.at(clock):
             raise Wrong(f"parameters of clock {clock} changed under a reader")
+        for block in self._blocks(work.parts):
+            block.writers.discard(self)
+        if clock == self.memory.fail_at:
+            raise ValueError(FAILURE)
         for lo, hi in work.parts:
             block = self.memory.blocks[lo]
             block.value = sum(mix(values, lane, clock) for lane in range(lo, hi))
-            block.clock, block.hi, block.writing = clock, hi, False
+            block.clock, block.hi = clock, hi
 
     def _check_parts(self, parts: tuple[Part, ...], clock: int) -> None:
         for lo, hi in parts:
             block = self.memory.blocks[lo]
-            if block.writing:
+            if block.writers:
                 raise Wrong(f"block {lo} summed for clock {clock} while it is written")
             if (block.clock, block.hi) != (clock, hi):
                 raise Wrong(f"block {lo} holds lanes to {block.hi} of clock {block.clock}, wanted {hi} of {clock}")
@@ -166,8 +202,7 @@ class CountingPlane:
     def _total(self, work: Apply) -> int:
         memory = self.memory
         if not work.folded:
-            self._check_parts(work.parts, work.clock)
-            return self._sum(work.parts)
+            return self._summed(work)
         if work.authority >= 0:
             return memory.totals[work.authority][work.clock]
         for shard, (clock, _value) in enumerate(memory.partials):
@@ -189,12 +224,18 @@ class CountingPlane:
 
 
 class CountingStore:
-    """Durable records of a simulated run directory."""
+    """Durable records of a simulated run directory, in the manner of the real one.
+
+    A shard's file is named by shard and clock and holds the kept parameters too; a torn file fails its checksum. What
+    orphans save (``best`` −1) replaces no whole file, since a manifest may name it.
+    """
 
     def __init__(self, memory: CountingMemory, *, full_after: int | None = None) -> None:
         self.memory, self.full_after = memory, full_after
         self.terms: list[TermRecord] = []
-        self.shards: dict[tuple[int, int], int] = {}
+        self.shards: dict[tuple[int, int], int | None] = {}  # None: torn
+        self.kept: dict[tuple[int, int], tuple[int, int] | None] = {}
+        self.broken: set[object] = set()
         self.manifests: list[Manifest] = []
         self.writes = 0
 
@@ -211,15 +252,58 @@ class CountingStore:
             held = self.memory.versions[record.shard]
             if record.clock not in held:
                 raise Wrong(f"shard {record.shard} saved at {record.clock}, it has {sorted(held)}")
-            self.shards[record.shard, record.clock] = held[record.clock]
+            self._save(record, held[record.clock])
         elif isinstance(record, Manifest):
             for shard in range(self.memory.shards):
                 if (shard, record.clock) not in self.shards:
                     raise Wrong(f"manifest of clock {record.clock} without shard {shard}")
             self.manifests.append(record)
 
-    def newest(self) -> int | None:
-        """The greatest clock of which every shard was saved."""
-        clocks = {clock for _shard, clock in self.shards}
-        whole = [c for c in clocks if all((s, c) in self.shards for s in range(self.memory.shards))]
-        return max(whole, default=None)
+    def _save(self, record: SaveShard, value: int) -> None:
+        name = (record.shard, record.clock)
+        kept = self.memory.kept.get(record.shard)
+        if record.best >= 0 and (kept is None or kept[0] != record.best):
+            raise Wrong(f"{record} holds the kept parameters {kept}")
+        if name in self.shards and name not in self.broken and record.best < 0:
+            return
+        self.broken.discard(name)
+        self.shards[name], self.kept[name] = value, kept
+
+    def torn(self, record: Work) -> None:
+        """Its writer died in the middle: what was there under this name stays, for a new name there is a torn file."""
+        if isinstance(record, SaveShard):
+            name = (record.shard, record.clock)
+            if name not in self.shards:
+                self.broken.add(name)
+                self.shards[name] = None
+
+    def whole(self) -> list[int]:
+        """The clocks of which every shard is saved and passes its checksum."""
+        names = self.shards.keys() - self.broken
+        return sorted(c for c in {clock for _s, clock in names} if all((s, c) in names for s in range(self.memory.shards)))
+
+    def manifest(self) -> Manifest | None:
+        """The newest manifest whose shards are whole."""
+        clocks = self.whole()
+        return next((one for one in reversed(self.manifests) if one.clock in clocks), None)
+
+    def _value(self, shard: int, clock: int) -> int:
+        value = self.shards[shard, clock]
+        if value is None:
+            raise Wrong(f"shard {shard} of clock {clock} is loaded from a torn file")
+        return value
+
+    def restore(self, clock: int) -> CountingMemory:
+        """A new node's memory as of ``clock``, with the parameters that the newest manifest kept."""
+        old = self.memory
+        manifest = self.manifest()
+        memory = CountingMemory(old.shards, old.lanes, old.finish_at)
+        if clock:
+            memory.versions = [{clock: self._value(shard, clock)} for shard in range(old.shards)]
+        if manifest is not None and manifest.best >= 0:
+            for shard in range(old.shards):
+                kept = self.kept[shard, manifest.clock]
+                if kept is None or kept[0] != manifest.best:
+                    raise Wrong(f"{manifest} keeps {manifest.best}, the file of shard {shard} has {kept}")
+                memory.kept[shard] = kept
+        return memory

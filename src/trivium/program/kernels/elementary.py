@@ -3,8 +3,8 @@
 The C library's functions are calls, and a loop of calls stays scalar (about 20 ns a row). These are branch-free
 polynomials: relative error below 4e-16 on their ranges, NaN in gives NaN out, -inf gives a tiny number.
 
-Method: Cody and Waite's range reduction with a Taylor polynomial for exp; the area-tangent series for log1p. Callers must
-not compile them with ``reassoc``, which would undo the reduction.
+Method: Cody and Waite's range reduction with a Taylor polynomial for exp; the area-tangent series for log1p. Callers
+must not compile them with ``reassoc``, which would undo the reduction.
 """
 
 # ruff: noqa: ARG001  the compiler's interface names arguments that a generator need not use
