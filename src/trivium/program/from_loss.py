@@ -74,7 +74,7 @@ class FromLoss(Program):
         """Name and shape of each leaf, and the tree's structure."""
         import jax
 
-        leaves, tree = jax.tree_util.tree_flatten_with_path(jax.eval_shape(self.start, jax.random.key(0)))
+        leaves, tree = jax.tree_util.tree_flatten_with_path(jax.eval_shape(lambda: self.start(jax.random.key(0))))
         found: dict[str, tuple[int, ...]] = {}
         for path, leaf in leaves:
             name = jax.tree_util.keystr(path, simple=True, separator="/") or "a"
@@ -94,7 +94,7 @@ class FromLoss(Program):
         return Layout.of(self.shapes()[0], "float32", free=self.free)
 
     def init(self, seed: int) -> NDArray[Any]:
-        """``init`` of the key that ``seed`` makes."""
+        """``init`` of the key that ``seed`` makes. This uses XLA: ``xla.configure`` must come before it."""
         import jax
 
         leaves = jax.tree_util.tree_leaves(self.start(jax.random.key(seed)))

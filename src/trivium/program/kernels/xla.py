@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from trivium.program.params import ALIGN, Layout
 
-__all__ = ["Aliases", "aligned", "cache_folder", "configure"]
+__all__ = ["Aliases", "aligned", "cache_folder", "configure", "threads_in_use"]
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +39,17 @@ def configure(threads: int, device: str | None = None, cache: Path | None = None
 
     True if that is how it now is; False, with a warning in the log, if the backend exists already with another count.
     """
-    if _backend_exists():
-        if os.environ.get(THREADS) == str(threads):
-            return True
-        log.warning(
-            "XLA runs already with %s threads, %d were asked for: call trivium.program.kernels.xla.configure(%d) "
-            "before the first use of jax in this process",
-            os.environ.get(THREADS, "all"),
-            threads,
-            threads,
-        )
-        return False
+    now = threads_in_use()
+    if now is not None:
+        if now != threads:
+            log.warning(
+                "XLA runs already with %d threads, %d were asked for: call trivium.program.kernels.xla.configure(%d) "
+                "before the first use of jax in this process",
+                now,
+                threads,
+                threads,
+            )
+        return now == threads
     os.environ[THREADS] = str(threads)
     import jax
 
@@ -64,12 +64,15 @@ def configure(threads: int, device: str | None = None, cache: Path | None = None
     return True
 
 
-def _backend_exists() -> bool:
+def threads_in_use() -> int | None:
+    """Threads of this process's XLA; None before its first use. Unconfigured, XLA takes every core it may run on."""
     if "jax" not in sys.modules:
-        return False
+        return None
     from jax._src import xla_bridge
 
-    return bool(xla_bridge.backends_are_initialized())
+    if not xla_bridge.backends_are_initialized():
+        return None
+    return int(os.environ.get(THREADS) or len(os.sched_getaffinity(0)))
 
 
 def cache_folder() -> Path:

@@ -1,0 +1,47 @@
+"""Names of models, and what is wrong with malformed ones."""
+
+import pytest
+
+from trivium.errors import PlanError, UsageError
+from trivium.program import models
+from trivium.program.mlp import Mlp
+
+
+@pytest.mark.parametrize(
+    "name", ["logistic", "softmax", "mlp:500", "mlp:500,300", "null", "null:8", "count", "count:2"]
+)
+def test_a_name_comes_back(name):
+    assert models.model(name).name == name
+
+
+def test_python_face_equals_the_names():
+    assert models.mlp(300, 100, activation="tanh") == models.model("mlp:300,100", activation="tanh")
+    assert models.logistic() == models.model("logistic", dtype=None)
+    assert models.softmax() == models.model("softmax")
+    assert models.model("mlp:5") == Mlp((5,))
+
+
+@pytest.mark.parametrize(
+    "spec", ["mlp", "mlp:", "mlp:0", "mlp:a", "mlp:3,", "mlp:-1", "mlp:3,,4", "mlp:٣", "null:", "null:2,3"]
+)
+def test_malformed_numbers_name_the_form(spec):
+    with pytest.raises(UsageError, match=f"{spec.split(':')[0]}:.*as in"):
+        models.model(spec)
+
+
+def test_unknown_names_and_options():
+    with pytest.raises(UsageError, match=r"did you mean 'logistic'.*mlp"):
+        models.model("logistik")
+    with pytest.raises(UsageError, match="nothing after its name"):
+        models.model("softmax:3")
+    with pytest.raises(PlanError, match="'mlp' can"):
+        models.model("logistic", activation="relu")
+    with pytest.raises(PlanError, match="it takes activation"):
+        models.model("mlp:3", depth=2)
+
+
+def test_defaults_are_those_of_the_field():
+    logistic, mlp = models.logistic().defaults, models.mlp(5).defaults
+    assert (logistic.optimizer.name, logistic.batch_size, logistic.iterations) == ("lbfgs", None, 100)
+    assert (logistic.l2_per_row, logistic.tol) == (1.0, 1e-4)
+    assert (mlp.optimizer.name, mlp.batch_size, mlp.epochs, mlp.valid, mlp.patience) == ("adam", 256, 50, 0.1, 3)
