@@ -72,6 +72,7 @@ class Holder(Member):
         self._awaited: set[object] = set()  # shards of a Keep or Save under way
         self._writing: set[object] = set()  # records on their way to the disk, whoever asked
         self._sums = [0.0, 0.0, 0.0]
+        self._base: int | None = None  # the clock at which the term started: each shard has a version of it
         self._summed = 0  # sums hold the clocks before this one
         self._iterations = 0
         self._waits_for_lease = False
@@ -103,6 +104,7 @@ class Holder(Member):
 
     def _assign(self, body: Assign, now: float) -> Commands:
         commands = super()._assign(body, now)
+        self._base = body.clock
         if self.elementwise:
             return commands
         for shard, state in self.shards.items():
@@ -264,8 +266,9 @@ class Holder(Member):
         return self._write(records)
 
     def _rescued(self, state: ShardState) -> Sequence[int]:
-        """Both readable versions: another holder's shard may be one clock behind this one."""
-        return (state.clock,) if state.clock == 0 else (state.clock - 1, state.clock)
+        """Both readable versions, where another holder's shard may be one clock behind this one."""
+        behind = self._base is not None and self._base < state.clock
+        return (state.clock - 1, state.clock) if behind else (state.clock,)
 
     def _resend(self, now: float) -> Commands:
         commands = super()._resend(now)

@@ -1,8 +1,8 @@
 """Lanes: the unit of work, of order, and of exactly-once.
 
-A lane is a fixed share of the rows. Workers run contiguous ranges of lanes; ranges are cut anew when workers come or go,
-always at a clock boundary. Sums go over one binary tree whose leaves are the lanes, so that their bits do not depend on
-who computed which leaf.
+A lane is a fixed share of the rows. Workers run contiguous ranges of lanes; ranges are cut anew when workers come or
+go, always at a clock boundary. Sums go over one binary tree whose leaves are the lanes, so that their bits do not
+depend on who computed which leaf.
 """
 
 from __future__ import annotations

@@ -1,21 +1,22 @@
 """Members: what every role but the driver has in common, and the two things a member may do.
 
-``Member`` answers the driver's requests and keeps the term. ``Holder`` owns shards of A: it admits deltas, applies F and
-commits. ``Runner`` runs lanes: it reads A, computes Δ and pushes. The designs differ only in who is what: a parameter
-server is a Holder and its workers are Runners, a peer of an allreduce is both, a sequential run is one that is both.
+``Member`` answers the driver's requests and keeps the term. ``Holder`` owns shards of A: it admits deltas, applies F
+and commits. ``Runner`` runs lanes: it reads A, computes Δ and pushes. The designs differ only in who is what: a
+parameter server is a Holder and its workers are Runners, a peer of an allreduce is both, a sequential run is one that
+is both.
 
 Rules under BSP
 ---------------
 1. A runner starts clock c when every shard has committed c, and pushes all its parts of c to every owner.
-2. A holder applies clock c once it has every lane's part, exactly once: parts of lanes that it has are dropped, pushes of
-   clocks that it has applied are answered with ``Committed`` and change nothing.
+2. A holder applies clock c once it has every lane's part, exactly once: parts of lanes that it has are dropped, pushes
+   of clocks that it has applied are answered with ``Committed`` and change nothing.
 3. Shards are therefore never more than one clock apart, and the last two versions of each stay readable.
 4. A term fences: a holder answers ``Fence`` only when no sum is being computed, and forgets what is not committed. All
    lanes then compute the least committed clock again; shards that are ahead refuse it (rule 2).
 5. Where F has two steps and one shard is ahead, its recorded totals bind the others (``Partials.settled``): otherwise a
    line search could accept in one shard and reject in another.
-6. An assignment is answered only when the gradient of the old term is done: until then it writes its lanes' blocks, which
-   may be another runner's by now.
+6. An assignment is answered only when the gradient of the old term is done: until then it writes its lanes' blocks,
+   which may be another runner's by now.
 7. Nothing is sent again on suspicion of slowness alone but after ``retry`` seconds without progress; whatever is sent
    again is harmless by rules 2 and 4. A failure is told until somebody ends this process.
 """

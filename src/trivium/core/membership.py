@@ -9,10 +9,10 @@ Phases
        │                        └───── a member was lost, a halt or a checkpoint is due ◀────────────────────┤
        └ start                                                          Finish ─▶ leaving ─▶ (Stop) ◀────────┘
 
-Each change of membership is a **term**, on disk before it is announced. A term fences the holders first, so that nothing
-is being summed when lanes move, learns where each shard stands, and starts all lanes at the least committed clock. A halt
-or a checkpoint in the middle of a lease uses the same road: a term without a loss, whose lease ends where the foremost
-shard stands. Every request is asked again after ``retry`` seconds until all have answered.
+Each change of membership is a **term**, on disk before it is announced. A term fences the holders first, so that
+nothing is being summed when lanes move, learns where each shard stands, and starts all lanes at the least committed
+clock. A halt or a checkpoint in the middle of a lease uses the same road: a term without a loss, whose lease ends where
+the foremost shard stands. Every request is asked again after ``retry`` seconds until all have answered.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What roles say to each other, and the work they ask of their planes.
 
 Driver and members talk in requests and replies, numbered by tickets: a request is sent again until it is answered, a
-member answers the same ticket with the same words. Members talk in pushes and commits, which carry term and clock and may
-be doubled, late or out of order.
+member answers the same ticket with the same words. Members talk in pushes and commits, which carry term and clock and
+may be doubled, late or out of order.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Sums4: TypeAlias = tuple[float, ...]
 
 # --- driver → member -------------------------------------------------------------------------------------------------
 class Fence(Message, frozen=True, gc=False):
-    """A new term begins: refuse the old one, drop what is not committed; ``owners[shard]`` holds each shard from now."""
+    """A new term: refuse the old one, drop what is not committed; ``owners[shard]`` holds each shard from now."""
 
     owners: tuple[Address, ...]
 

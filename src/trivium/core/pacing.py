@@ -1,8 +1,8 @@
 """When to go on, look, keep, save and stop: the driver's agenda as a pure value.
 
 The agenda is asked ``next`` at a clock boundary at which nothing runs, and answers with one action. All decisions that
-shape the result (evaluation points, patience, target) fall on clocks that follow from the plan alone, so that they do not
-depend on the number of workers or on timing; only ``max_time``, checkpoints and a person's wish look at time.
+shape the result (evaluation points, patience, target) fall on clocks that follow from the plan alone, so that they do
+not depend on the number of workers or on timing; only ``max_time``, checkpoints and a person's wish look at time.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Agenda:
         if self.ended:
             self.last.update({one.name: one for one in results})
             return
-        self.looked = self.clock
+        self.looked = look.clock
         (one,) = results
         self.history.append(one)
         if one.loss < self.best_loss:
@@ -201,12 +201,14 @@ class Agenda:
     def resumed(cls, pace: Pace, memory: bytes, saved: Iterable[int]) -> Agenda:
         """The agenda of a run whose driver is gone, at the clock that it goes on from.
 
-        ``memory`` is that of the newest whole manifest (empty: there is none), ``saved`` the clocks of which every shard
-        is on disk. Orphans may have saved later clocks than the manifest's; the latest of them counts, but none beyond
-        the next look, since what the lost driver decided there is not known. The kept parameters are the manifest's.
+        ``memory`` is that of the newest whole manifest (empty: there is none), ``saved`` the clocks of which every
+        shard is on disk. Orphans may have saved later clocks than the manifest's; the latest of them counts, but none
+        beyond the lease that would come next, since what the lost driver decided at its end is not known. The kept
+        parameters are the manifest's.
         """
         agenda = cls.remembered(pace, memory) if memory else cls(pace)
-        most = agenda._until()  # noqa: SLF001 - its own class
+        action = agenda.next()
+        most = action.until if isinstance(action, Run) else agenda.clock
         agenda.clock = max((clock for clock in saved if agenda.clock <= clock <= most), default=agenda.clock)
         return agenda
 

@@ -1,7 +1,7 @@
 """Fixed-order sums: which block is added to which, so that the same lanes give the same bits.
 
-With whole subtrees as parts, additions follow the tree over the lanes: the result is that of summing lane by lane up the
-tree, whoever computed the subtrees. Other parts (fused ranges) are added from left to right.
+With whole subtrees as parts, additions follow the tree over the lanes: the result is that of summing lane by lane up
+the tree, whoever computed the subtrees. Other parts (fused ranges) are added from left to right.
 """
 
 from __future__ import annotations

@@ -262,7 +262,7 @@ class Simulation:
                 return ComputeFinished(event.work, plane.carry_out(event.work))
             except AssertionError:
                 raise  # a broken invariant of the simulation itself, not the user's
-            except Exception as error:  # noqa: BLE001 - user code may raise anything
+            except Exception as error:  # user code may raise anything
                 return ComputeFailed(event.work, str(error), "")
         if isinstance(event, _Ready):
             assert plane is not None

@@ -1,7 +1,8 @@
 """A plane that counts: exact integers in place of arithmetic, so that one lost, doubled or stale delta shows.
 
-A is one integer a shard. Lane l's delta at clock c depends on the A that it read: ``mix(A, l, c)``. The sum of all lanes
-gives the next A, so that after c clocks A has exactly one right value, which ``expected`` computes without any protocol.
+A is one integer a shard. Lane l's delta at clock c depends on the A that it read: ``mix(A, l, c)``. The sum of all
+lanes gives the next A, so that after c clocks A has exactly one right value, which ``expected`` computes without any
+protocol.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ KEPT_VERSIONS = 2
 FAILURE = "the program raised"
 
 
-class Wrong(AssertionError):
+class Wrong(AssertionError):  # noqa: N818 - it reads as a verdict
     """The protocol let something happen that must not: the message says what."""
 
 
@@ -280,7 +281,9 @@ class CountingStore:
     def whole(self) -> list[int]:
         """The clocks of which every shard is saved and passes its checksum."""
         names = self.shards.keys() - self.broken
-        return sorted(c for c in {clock for _s, clock in names} if all((s, c) in names for s in range(self.memory.shards)))
+        return sorted(
+            c for c in {clock for _s, clock in names} if all((s, c) in names for s in range(self.memory.shards))
+        )
 
     def manifest(self) -> Manifest | None:
         """The newest manifest whose shards are whole."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from trivium.core.membership import Driver, Members
 from trivium.core.pacing import Agenda, Pace
@@ -41,7 +41,7 @@ class Scenario:
     look_every: int = 0
     finish_at: int | None = None
     faults: tuple[Fault, ...] = ()
-    network: Network = Network()
+    network: Network = field(default_factory=Network)
     stop_at: float | None = None
     checkpoint_every: float | None = None
     disk_full_after: int | None = None
