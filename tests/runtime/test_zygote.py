@@ -144,6 +144,17 @@ def test_closing_ends_children_by_force(path):
         os.close(reads)
 
 
+def test_closing_with_news_unread_ends_as_asked(zygote):
+    child = zygote.fork("zygote_entries:leaves")
+    blocked, reads = piped(zygote, "block")
+    assert child.wait(10.0)
+    assert _readable([zygote.fileno()], 10.0)
+    zygote.close(grace=0.0)
+    assert zygote._process.returncode == 0
+    assert ended(child, 0.0) and ended(blocked, 0.0)
+    os.close(reads)
+
+
 def test_when_the_parent_is_gone_everything_ends(path):
     script = (
         "import os, sys; from trivium.runtime.zygote import Zygote; r, w = os.pipe();"

@@ -330,7 +330,10 @@ class _Server:
                 if fd != self.sock.fileno():
                     self.reap(fd)
             if self.sock.fileno() in ready:
-                data, fds, _, _ = socket.recv_fds(self.sock, _MESSAGE, _MOST_FDS + 3)
+                try:
+                    data, fds, _, _ = socket.recv_fds(self.sock, _MESSAGE, _MOST_FDS + 3)
+                except ConnectionResetError:
+                    continue  # the parent left with our news unread; its last command, or the end, comes next
                 command = _command.decode(data) if data else Stop(self.grace)
                 if isinstance(command, Stop):
                     self.see_off(command.grace)
