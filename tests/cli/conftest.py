@@ -58,7 +58,7 @@ class FakeSession(types.ModuleType):
 
     def __init__(self):
         super().__init__("trivium.session")
-        self.jobs, self.lives, self.yardsticks = [], [], []
+        self.jobs, self.lives, self.yardsticks, self.warmed = [], [], [], []
         self.error = self.during = None
         self.deaf, self.polls, self.alone = False, 2, 1000.0
         self.record = a_record()
@@ -78,6 +78,7 @@ class FakeSession(types.ModuleType):
             l2: object
             seed: object
             out: object
+            sources: object = None
 
         self.Job = Job
         self.start = lambda job, observer: session._begin(job, observer, job.out)
@@ -90,6 +91,9 @@ class FakeSession(types.ModuleType):
         observer.notice("worker-1 died; its lanes moved")
         self.lives.append(FakeLive(self, replace(self.record, run=str(out))))
         return self.lives[-1]
+
+    def warm(self, *, xla):
+        self.warmed.append(xla)
 
     def yardstick(self, job, threads, seconds):
         self.yardsticks.append((threads, seconds))

@@ -24,9 +24,11 @@ def test_no_rate_no_verdict():
     assert "not measured" in verdict(a_record(), 0.0, 2)
 
 
-def test_the_budget_is_a_tenth_of_the_run_and_two_seconds_at_most():
-    assert budget(a_record(seconds=8.8, startup_seconds=0.4, compile_seconds=0.8), 64) == pytest.approx(1.0)
-    assert budget(a_record(seconds=1000.0), 256) == 2.0
+def test_the_budget_is_a_tenth_of_the_run_with_all_that_comes_before_the_first_step():
+    quick = {"startup_seconds": 0.4, "compile_seconds": 0.2, "load_seconds": 0.2, "evaluate_seconds": 0.2}
+    assert budget(a_record(seconds=5.0, **quick), 8) == pytest.approx(0.6 - 0.1 - 0.2)
+    assert budget(a_record(seconds=1000.0), 64) == 0.5
+    assert budget(a_record(seconds=1000.0, compile_seconds=1.7), 16) == pytest.approx(0.2)
     assert budget(a_record(seconds=0.1, startup_seconds=0.1, compile_seconds=0.1), 1) == 0.0
     assert budget(a_record(design="sequential"), 256) == 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from trivium.cli.follow import Followed, follow
@@ -21,11 +22,19 @@ Judge = Callable[[Record], str]
 
 
 def conclude(
-    begin: Start, display: Display, screen: Screen, signals: Signals, judge: Judge, as_json: bool, out: Path
+    begin: Start,
+    display: Display,
+    screen: Screen,
+    signals: Signals,
+    judge: Judge,
+    as_json: bool,
+    out: Path,
+    reading: float = 0.0,
 ) -> int:
     """Start a run with ``begin``, follow it, print; 0 where it ended by itself, 128 + n after signal n.
 
-    Where the run fails, the error passes through, after a word on what is left of it.
+    ``reading`` seconds went into reading rows before the run, and count as its loading. Where the run fails, the error
+    passes through, after a word on what is left of it.
     """
     try:
         ended = follow(begin(display), signals, display)
@@ -35,7 +44,8 @@ def conclude(
         raise
     finally:
         display.close()
-    _print(ended.record, screen, judge if ended.signum is None else None, as_json)
+    record = replace(ended.record, load_seconds=ended.record.load_seconds + reading)
+    _print(record, screen, judge if ended.signum is None else None, as_json)
     return 0 if ended.signum is None else 128 + ended.signum
 
 

@@ -32,15 +32,15 @@ def resume(path: Path, as_json: bool, quiet: bool) -> int:
             ("run", f"{path}, from {run.checkpoints[-1].name}"),
         ]
     )
-    from trivium import session
     from trivium.cli.outcome import conclude
+    from trivium.session import resume as go_on
 
     def judge(_: Record) -> str:
         return "not measured for a run that was resumed"
 
     with Signals() as signals:
         display = open_display(sys.stderr, stopping, quiet)
-        return conclude(lambda shown: session.resume(path, shown), display, screen, signals, judge, as_json, path)
+        return conclude(lambda shown: go_on(path, shown), display, screen, signals, judge, as_json, path)
 
 
 def _goes_on(run: RunDir) -> None:

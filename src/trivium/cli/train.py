@@ -35,8 +35,12 @@ def train(asked: Asked) -> int:
     _free(asked.out)
     with Signals() as signals:
         settings = settle(asked)
+        if not asked.dry_run:
+            _warm(settings)
         display = open_display(sys.stderr, stopping, asked.quiet)
+        began = time.monotonic()
         rows = _load(asked, settings, display)
+        reading = time.monotonic() - began
         stopping.update(bounds(settings.stopping))
         settings = replace(settings, program=settings.program.for_data(rows.train.spec))
         about, plan = describe(rows), _plan_words(settings, rows)
@@ -46,7 +50,7 @@ def train(asked: Asked) -> int:
         job = _job(asked, settings, rows)
         screen.told([*head, ("run", str(job.out))])
         try:
-            return _run(job, display, screen, signals, asked.as_json)
+            return _run(job, display, screen, signals, asked.as_json, reading)
         except UsageError:
             with contextlib.suppress(OSError):
                 job.out.rmdir()  # nothing was started: leave no empty folder behind
@@ -63,14 +67,21 @@ def _load(asked: Asked, settings: Settings, display: Display) -> Rows:
         display.close()
 
 
-def _run(job: Job, display: Display, screen: Screen, signals: Signals, as_json: bool) -> int:
+def _warm(settings: Settings) -> None:
+    """Let the processes that workers are forked from import what they need while rows are read here."""
+    from trivium import session
+
+    session.warm(xla=settings.program.xla)
+
+
+def _run(job: Job, display: Display, screen: Screen, signals: Signals, as_json: bool, reading: float) -> int:
     from trivium import session
     from trivium.cli.outcome import conclude
 
     def judge(record: Record) -> str:
         return _judge(job, record)
 
-    return conclude(lambda shown: session.start(job, shown), display, screen, signals, judge, as_json, job.out)
+    return conclude(lambda shown: session.start(job, shown), display, screen, signals, judge, as_json, job.out, reading)
 
 
 def _free(out: Path | None) -> None:
@@ -106,6 +117,7 @@ def _job(asked: Asked, settings: Settings, rows: Rows) -> Job:
         l2=settings.l2,
         seed=settings.seed,
         out=out,
+        sources={"model": asked.model, "data": asked.data, "valid": settings.valid, "test": asked.test},
     )
 
 

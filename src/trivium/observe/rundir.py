@@ -73,6 +73,8 @@ class RunDir:
             if isinstance(value, Mapping):
                 flat.update(value)
         flat.update({name: value for name, value in self.plan.items() if not isinstance(value, Mapping)})
+        if "batch_size" in self.plan and flat["batch_size"] is None:
+            flat["batch_size"] = "full"
         return flat
 
     @property

@@ -18,6 +18,8 @@ EQUAL = 0.10  # ratios within this of 1 are called equal
 MOST = 2.0  # seconds that the measurement may take
 SHARE = 0.10  # or this share of the run, whichever is less
 LEAST = 0.05  # seconds under which nothing can be told
+ENOUGH = 0.5  # seconds beyond which nothing more is learned
+LAUNCH = 0.1  # seconds until a process that is warm trains
 
 
 def threads_of(record: Record, cores: int) -> int:
@@ -26,11 +28,14 @@ def threads_of(record: Record, cores: int) -> int:
 
 
 def budget(record: Record, step_rows: int) -> float:
-    """Seconds that may be spent on the yardstick; 0 where it is not worth it or would take too long.
+    """Seconds of steps that the yardstick may take; 0 where it is not worth it or would take too long.
 
-    One step of one process takes at most ``workers`` times as long as ours; five steps must fit.
+    What comes before its first step (launch, data, compiling) counts too. One step of one process takes at most
+    ``workers`` times as long as ours; five steps must fit.
     """
-    allowed = min(MOST, SHARE * (record.seconds + record.startup_seconds + record.compile_seconds))
+    before = record.startup_seconds + record.load_seconds + record.compile_seconds
+    allowed = min(MOST, SHARE * (before + record.seconds + record.evaluate_seconds))
+    allowed = min(ENOUGH, allowed - LAUNCH - record.compile_seconds)
     if record.design == "sequential" or record.samples_per_second <= 0:
         return 0.0
     five_steps = 5 * record.workers * step_rows / record.samples_per_second
@@ -41,6 +46,8 @@ def why_not(record: Record) -> str:
     """The sentence where nothing was measured."""
     if record.design == "sequential":
         return "one process with all its threads: this is the baseline itself"
+    if record.samples_per_second <= 0:
+        return "not measured: no step was finished"
     overhead = record.startup_seconds + record.compile_seconds
     text = f"not measured: {duration(record.seconds)} of training is too short to time one process beside it"
     if overhead > record.seconds:
