@@ -117,7 +117,7 @@ class LocalNode:
         """Start every member; each says on the board when it is ready."""
         import cloudpickle
 
-        self.seats = self.pool.take(len(self.members))
+        self.seats = self.pool.take([member.jax_threads for member in self.members])
         for index, (member, seat) in enumerate(zip(self.members, self.seats, strict=True), start=1):
             launch = Launch(
                 index,

@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trivium.errors import LostError, RunError
@@ -32,6 +33,7 @@ class Seat:
     link: socket.socket
     dead: str = ""  # how it died
     told: bool = field(default=False)
+    xla_threads: int | None = None  # of XLA's client, once it has one: they cannot be changed
 
     @property
     def pid(self) -> int:
@@ -93,13 +95,20 @@ class Pool:
         assert self._zygote is not None
         return self._zygote
 
-    def take(self, count: int) -> list[Seat]:
-        """``count`` children, warm ones first."""
+    def take(self, xla_threads: Sequence[int | None]) -> list[Seat]:
+        """A child for each of ``xla_threads`` (None: it needs no XLA); a warm one where its threads are right."""
         zygote = self._ready()
         self._idle = [seat for seat in self._idle if not self._dropped(seat)]
-        seats, self._idle = self._idle[:count], self._idle[count:]
-        while len(seats) < count:
-            seats.append(self._fork(zygote))
+        seats = []
+        for wanted in xla_threads:
+            fits = (seat for seat in self._idle if wanted is None or seat.xla_threads in (wanted, None))
+            seat = min(fits, key=lambda seat: seat.xla_threads != wanted, default=None)
+            if seat is None:
+                seat = self._fork(zygote)
+            else:
+                self._idle.remove(seat)
+            seat.xla_threads = wanted if wanted is not None else seat.xla_threads
+            seats.append(seat)
         return seats
 
     @staticmethod
