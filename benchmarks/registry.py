@@ -122,7 +122,7 @@ BENCHMARKS = (
         "imdb-pass",
         "one pass of online learning over the reviews, from plain text, parse included",
         "less",
-        [ours("imdb-pass", "sequential, ftrl")],
+        [ours("imdb-pass", "sequential, AdaGrad")],
         [peer(".venv-vw", "vw_imdb", "imdb-pass", "Vowpal Wabbit", None)],
     ),
     Benchmark(
