@@ -145,8 +145,8 @@ def test_closing_ends_children_by_force(path):
 
 
 def test_closing_with_news_unread_ends_as_asked(zygote):
-    child = zygote.fork("zygote_entries:leaves")
     blocked, reads = piped(zygote, "block")
+    child = zygote.fork("zygote_entries:leaves")
     assert child.wait(10.0)
     assert _readable([zygote.fileno()], 10.0)
     zygote.close(grace=0.0)
