@@ -76,6 +76,9 @@ class Holder(Member):
         self._summed = 0  # sums hold the clocks before this one
         self._iterations = 0
         self._waits_for_lease = False
+        self._lead = 0  # the clock committed last, and whether any shard has finished: spare a look at all of them
+        self._any_finished = False
+        self._masks: dict[tuple[Part, ...], int] = {}
 
     # -- terms --------------------------------------------------------------------------------------------------------
     def _fence(self, body: Fence, now: float) -> Commands:
@@ -117,7 +120,9 @@ class Holder(Member):
         if message.term != self.term or self._fencing or self.orphaned:
             return []  # a term that is over, or one not assigned yet: it will come again
         commands: Commands = []
-        mask = lane_mask(message.parts)
+        mask = self._masks.get(message.parts)
+        if mask is None:
+            mask = self._masks[message.parts] = lane_mask(message.parts)
         for shard, state in self.shards.items():
             if message.clock < state.clock or state.finished:
                 if sender != self.me:
@@ -185,6 +190,8 @@ class Holder(Member):
         self._progress += 1
         finished, iterations, rows, weight, loss = result
         state.finished = state.finished or finished
+        self._any_finished = self._any_finished or finished
+        self._lead = state.clock
         self._iterations = iterations
         if work.clock >= self._summed:
             self._summed = state.clock
@@ -202,10 +209,12 @@ class Holder(Member):
     def _proceed(self, body: Proceed, now: float) -> Commands:
         commands = super()._proceed(body, now)
         self._waits_for_lease = True
+        self._lead = max((state.clock for state in self.shards.values()), default=0)
+        self._any_finished = any(state.finished for state in self.shards.values())
         return [*commands, *(self._reached() if self.shards else self._answer(Done()))]
 
     def _reached(self) -> Commands:
-        if not self._waits_for_lease:
+        if not self._waits_for_lease or (self._lead < self.until and not self._any_finished):
             return []
         finished = all(state.finished for state in self.shards.values())
         clock = min(state.clock for state in self.shards.values())

@@ -142,6 +142,7 @@ class Driver(Role):
         self._until = 0
         self._why = "start"
         self._leave = ""
+        self._armed, self._armed_at, self._interval = False, -1, 0.0  # of the checkpoint timer
         self._started_at: float | None = None
         self.spent: dict[str, float] = {}  # seconds in each kind of action, recovery included
         self.since = 0.0  # when the present action began
@@ -239,7 +240,7 @@ class Driver(Role):
         self._account(now)
         self._action = action
         if isinstance(action, Run):
-            return [*self._first_lease(now), *self._lease(action.until)]
+            return [*self._first_lease(now), *self._arm_checkpoint(now), *self._lease(action.until)]
         if isinstance(action, Look):
             self._sums = {}
             return self._ask(self.members.workers, Evaluate(action.clock, action.sets))
@@ -262,9 +263,15 @@ class Driver(Role):
         timers: Commands = []
         if self.max_time is not None:
             timers.append(SetTimer("max_time", now + self.max_time))
-        if self.checkpoint_every is not None:
-            timers.append(SetTimer("checkpoint", now + self.checkpoint_every))
         return timers
+
+    def _arm_checkpoint(self, now: float) -> Commands:
+        """A clock that takes longer than the interval would be cut short for ever: then the interval is doubled."""
+        if self.checkpoint_every is None or self._armed:
+            return []
+        self._interval = self.checkpoint_every if self.agenda.clock > self._armed_at else 2 * self._interval
+        self._armed, self._armed_at = True, self.agenda.clock
+        return [SetTimer("checkpoint", now + self._interval)]
 
     def _lease(self, until: int) -> Commands:
         self._until = until
@@ -415,9 +422,9 @@ class Driver(Role):
             self.agenda.halt("max_time", brief=False)
             return self._interrupt(now, "max_time")
         if event.name == "checkpoint":
-            assert self.checkpoint_every is not None
+            self._armed = False
             self.agenda.save_due = True
-            return [SetTimer("checkpoint", now + self.checkpoint_every), *self._interrupt(now, "checkpoint")]
+            return self._interrupt(now, "checkpoint")
         again = [Send(member, request) for member, request in self._asked.items()]
         return [*again, SetTimer("retry", now + self.retry)]
 

@@ -58,6 +58,7 @@ from trivium.runtime.faults import Fault, Kill, Network, Partition, Pause, SlowD
 __all__ = ["Outcome", "Simulation"]
 
 Cost = Callable[[Address, Work, random.Random], float]
+Watch = Callable[[Address, Event, list[Command]], None]
 
 
 @dataclass
@@ -140,8 +141,8 @@ _INTERNAL = (_Finish, _Write, _Timer, _Ready)
 class Simulation:
     """Owns processes and virtual time.
 
-    ``cost(address, work, random)`` gives seconds; ``validate`` checks each role's invariants after every event;
-    ``detect`` is the most seconds until a death is told.
+    ``cost(address, work, random)`` gives seconds; ``validate`` checks each role's invariants after every event,
+    ``watch`` sees every event with its commands; ``detect`` is the most seconds until a death is told.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class Simulation:
         stop_at: float | None = None,
         validate: bool = False,
         trace: bool = False,
+        watch: Watch | None = None,
         detect: float = 0.05,
         patience: float = 10.0,
     ) -> None:
@@ -163,10 +165,12 @@ class Simulation:
         self.driver, self.cost, self.store = driver, cost, store
         self.network = network or Network()
         self.validate, self.tracing, self.detect, self.patience = validate, trace, detect, patience
+        self.watch = watch
         self.faults = list(faults)
         self.stop_at = stop_at
         self.now = 0.0
         self.events = 0
+        self._over = False
         self.stops: dict[Address, Stop] = {}
         self.trace: list[tuple[float, Address, Event, list[Command]]] = []
         self._processes: dict[Address, _Process] = {}
@@ -199,13 +203,13 @@ class Simulation:
         return Outcome(self.now, self.events, self.stops, not heap, self.trace)
 
     def _burst(self, heap: list[tuple[float, int, Address, Event]], max_seconds: float, max_events: int) -> bool:
-        """Handle up to 256 events; True if the bound on time was reached."""
+        """Handle up to 256 events; True if the driver is done or the bound on time was reached."""
         pop, processes = heapq.heappop, self._processes
         for _ in range(min(256, max_events - self.events)):
             if not heap:
                 return False
             at, _n, address, event = pop(heap)
-            if at > max_seconds:
+            if at > max_seconds or self._over:
                 return True
             self.now = at
             if isinstance(event, _Fault):
@@ -252,6 +256,8 @@ class Simulation:
             self._carry[type(command)](address, process, command)
         if self.validate:
             role.validate()
+        if self.watch is not None:
+            self.watch(address, event, commands)
 
     def _due(self, process: _Process, event: Event) -> Event | None:
         """What an internal event becomes for the role."""
@@ -327,6 +333,7 @@ class Simulation:
         if address != self.driver:
             self._tell_death(address, "left")
             return
+        self._over = True
         for other in self._processes.values():
             other.alive = False  # a host ends its processes when its driver is done
 

@@ -87,6 +87,7 @@ class CountingMemory:
     blocks: list[_Block] = field(default_factory=list)
     partials: list[tuple[int, int]] = field(default_factory=list)
     kept: dict[int, tuple[int, int]] = field(default_factory=dict)
+    folding: set[tuple[CountingPlane, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.versions = self.versions or [{0: 0} for _ in range(self.shards)]
@@ -124,16 +125,21 @@ class CountingPlane:
                 if block.summing or block.writers - {self}:
                     raise Wrong(f"{work} writes a block that is being written or summed")
                 block.writers.add(self)
+        elif isinstance(work, Apply) and work.folded and work.authority < 0 and self.memory.folding:
+            raise Wrong(f"{work} reads partial sums while they are written")
         elif isinstance(work, Fold) or (isinstance(work, Apply) and not work.folded):
             self._check_parts(work.parts, work.clock)
             for block in self._blocks(work.parts):
                 block.summing.add((self, work.shard))
+            if isinstance(work, Fold):
+                self.memory.folding.add((self, work.shard))
 
     def died(self) -> None:
         """Its process is killed and reaped: it writes and sums nothing any more."""
         for block in self.memory.blocks:
             block.writers.discard(self)
             block.summing = {one for one in block.summing if one[0] is not self}
+        self.memory.folding = {one for one in self.memory.folding if one[0] is not self}
 
     def _blocks(self, parts: tuple[Part, ...]) -> list[_Block]:
         return [self.memory.blocks[lane] for lo, hi in parts for lane in range(lo, hi)]
@@ -151,6 +157,7 @@ class CountingPlane:
         if isinstance(work, Apply):
             return self._apply(work)
         if isinstance(work, Fold):
+            self.memory.folding.discard((self, work.shard))
             self.memory.partials[work.shard] = (work.clock, self._summed(work))
             return None
         if isinstance(work, Adopt):

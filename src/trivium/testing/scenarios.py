@@ -12,19 +12,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from trivium.core.membership import Driver, Members
+from trivium.core.messages import Request
 from trivium.core.pacing import Agenda, Pace
-from trivium.core.role import Address, Role, Work
+from trivium.core.role import Address, Command, Event, Role, Send, Work
 from trivium.designs.allreduce import roles as allreduce
 from trivium.designs.ps import roles as ps
 from trivium.designs.sequential import roles as sequential
 from trivium.runtime.faults import Fault, Kill, Network, Partition, Pause, SlowDisk
-from trivium.runtime.simulated import Outcome, Simulation
+from trivium.runtime.simulated import Outcome, Simulation, Watch
 from trivium.testing.counting import FAILURE, CountingMemory, CountingPlane, CountingStore, Wrong, expected, loss_at
 
 __all__ = ["DRIVER", "Life", "Scenario", "build", "check", "draw", "lives", "run"]
 
 DRIVER = Address(0, 0)
-LONGEST = 120.0  # virtual seconds within which every run must have ended
+MOST_EVENTS = 300_000
+LONGEST = 600.0  # virtual seconds within which every run must have ended
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,19 @@ def _cost(_address: Address, _work: Work, draw: random.Random) -> float:
     return 1e-4 + draw.random() * 4e-3
 
 
+def _announced_after_written(store: CountingStore) -> Watch:
+    def watch(address: Address, _event: Event, commands: list[Command]) -> None:
+        if address != DRIVER:
+            return
+        for command in commands:
+            if isinstance(command, Send) and isinstance(command.message, Request):
+                term = command.message.term
+                if not store.terms or store.terms[-1].term < term:
+                    raise Wrong(f"term {term} is announced before it is on disk")
+
+    return watch
+
+
 @dataclass
 class Life:
     """One run of a scenario, from a start or a resumption to its end."""
@@ -93,7 +108,7 @@ class Life:
 
     def run(self) -> Outcome:
         """Run, and check what must hold at the end of any run."""
-        outcome = self.simulation.run(max_seconds=LONGEST)
+        outcome = self.simulation.run(max_seconds=LONGEST, max_events=MOST_EVENTS)
         check(self, outcome)
         return outcome
 
@@ -136,6 +151,7 @@ def _assemble(
         stop_at=scenario.stop_at,
         validate=validate,
         trace=trace,
+        watch=_announced_after_written(store) if validate else None,
     )
     driver = Driver(
         DRIVER,
@@ -183,7 +199,7 @@ def _ended_well(life: Life, outcome: Outcome) -> bool:
 
 def check(life: Life, outcome: Outcome) -> None:
     """What must hold at the end of any run."""
-    if outcome.seconds >= LONGEST or not (outcome.quiet or outcome.stops):
+    if outcome.seconds >= LONGEST or outcome.events >= MOST_EVENTS or not (outcome.quiet or outcome.stops):
         raise Wrong(f"did not end within {LONGEST} s: driver {life.driver.phase}, asked {life.driver.waiting()}")
     _check_memory(life)
     _check_history(life)
@@ -305,7 +321,7 @@ def draw(seed: int) -> Scenario:
         look_every=rng.choice([0, 3]),
         network=Network(
             jitter=rng.choice([1e-5, 1e-3]),
-            lost=rng.choice([0.0, 0.0, 0.05]),
+            lost=rng.choice([0.0, 0.0, 0.05, 0.2]),
             doubled=rng.choice([0.0, 0.1]),
             ordered=rng.random() < 0.7,
         ),
@@ -319,7 +335,7 @@ def draw(seed: int) -> Scenario:
         faults=_faults(rng, scenario),
         stop_at=rng.random() * 0.1 if rng.random() < 0.1 else None,
         disk_full_after=rng.randint(0, 12) if rng.random() < 0.03 else None,
-        fail_at=rng.randrange(scenario.clocks) if rng.random() < 0.03 else None,
+        fail_at=rng.randrange(scenario.clocks) if rng.random() < 0.05 else None,
         again=tuple(rng.random() * 0.1 for _ in range(rng.choice([0, 0, 1, 2]))),
     )
 
@@ -334,9 +350,9 @@ def _faults(rng: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
         if kind < 0.6:
             faults.append(Kill(target, at))
         elif kind < 0.85:
-            faults.append(Pause(target, at, rng.choice([0.01, 1.0, 30.0])))
+            faults.append(Pause(target, at, rng.choice([0.01, 1.0, 30.0 if target == DRIVER else 1000.0])))
         else:
-            faults.append(Partition(target, at, rng.choice([0.005, 0.6, 30.0])))
+            faults.append(Partition(target, at, rng.choice([0.005, 0.6, 30.0 if target == DRIVER else 1000.0])))
     if rng.random() < 0.1:
         faults.append(SlowDisk(rng.choice((DRIVER, *members.all)), rng.choice([0.05, 0.5])))
     return tuple(faults)
