@@ -67,7 +67,7 @@ def describe_data(job: Job, tables: dict[str, Table]) -> dict[str, Any]:
 
 def remembered_job(run: Path) -> Job:
     """The job that ``run`` was started with; its data are read again and must be the same."""
-    from trivium.data.read import read
+    from trivium.data.read import part_of_test, read
     from trivium.program.models import model
     from trivium.program.optimizers import optimizer as optimizer_named
     from trivium.session import Job
@@ -99,7 +99,7 @@ def remembered_job(run: Path) -> Job:
         plan=Plan(**plan),
         out=run,
         valid=read(valid, **fit) if isinstance(valid, str) else valid,
-        test=read(test, part="test", **fit) if test else None,
+        test=read(test, part=part_of_test(test), **fit) if test else None,
         stopping=Stopping(**told["stopping"]),
         optimizer=optimizer_named(told["optimizer"], **options),
         batch_size=asked["batch_size"],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import trivium
+from trivium.data.read import part_of_test
 from trivium.data.table import Table
 from trivium.program.logistic import Logistic
 from trivium.program.optimizers import optimizer
@@ -112,7 +113,7 @@ def session(monkeypatch, tmp_path):
     """The fake session; the working directory is empty."""
     fake = FakeSession()
     reader = types.ModuleType("trivium.data.read")
-    reader.read = fake_read
+    reader.read, reader.part_of_test = fake_read, part_of_test
     models = types.ModuleType("trivium.program.models")
     models.model = lambda text: FakeMlp() if text.startswith("mlp") else Logistic()
     for name, module in (("session", fake), ("data.read", reader), ("program.models", models)):

@@ -1,7 +1,6 @@
 import pytest
 
 from trivium.cli import main
-from trivium.cli.loading import part_of
 
 
 @pytest.fixture
@@ -68,14 +67,3 @@ def test_the_plan_is_as_asked(job_of):
     plan = job_of("mlp:64 d --design ps -w 2 --lanes 4 --shards 3 --pin --reproducible --combine model --every 5").plan
     assert (plan.design, plan.workers, plan.lanes, plan.shards, plan.pin) == ("ps", 2, 4, 3, True)
     assert (plan.reproducible, plan.combine, plan.every) == (True, "model", 5)
-
-
-@pytest.mark.parametrize(
-    ("source", "part"), [("sklearn:digits", "test"), ("synthetic:9x9", "test"), ("a.libsvm", "train")]
-)
-def test_test_means_the_test_part_where_there_is_one(source, part):
-    assert part_of(source) == part
-
-
-def test_a_folder_has_a_test_part(tmp_path):
-    assert part_of(str(tmp_path)) == "test"

@@ -5,6 +5,7 @@ import pytest
 
 from trivium.cli.follow import follow
 from trivium.cli.signals import Interrupted, Signals
+from trivium.errors import RunError
 from trivium.observe.progress import QuietDisplay
 from trivium.testing.records import a_record
 
@@ -55,6 +56,37 @@ def test_a_run_that_does_not_end_in_time_is_killed():
     assert live.killed
     assert caught.value.exit_code == 143
     assert live.waits < 12
+
+
+def test_a_run_that_fails_for_being_stopped_has_the_exit_code_of_the_signal():
+    def at_wait(n):
+        if n == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if n == 3:
+            raise RunError("interrupted before the start")
+
+    with Signals() as signals, pytest.raises(Interrupted) as caught:
+        follow(Live(at_wait, deaf=True), signals, QuietDisplay())
+    assert caught.value.exit_code == 143
+
+
+def test_a_run_that_fails_by_itself_keeps_its_error():
+    def at_wait(_):
+        raise RunError("no worker left")
+
+    with Signals() as signals, pytest.raises(RunError, match="no worker left"):
+        follow(Live(at_wait), signals, QuietDisplay())
+
+
+def test_a_script_whose_shell_ignores_ctrl_c_can_still_be_told():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            signals.defer()
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signals.count == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_before_there_is_a_run_a_signal_ends_at_once():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trivium.data.read import FORMATS, from_arrays, read, split
+from trivium.data.read import FORMATS, from_arrays, part_of_test, read, split
 from trivium.errors import DataError
 
 
@@ -85,6 +85,12 @@ def test_formats_are_all_known():
     for name in FORMATS:
         with pytest.raises(DataError, match=r"^(?!unknown format)"):
             read("nowhere", format=name)
+
+
+def test_test_rows_are_the_test_part_where_there_is_one(tmp_path):
+    assert part_of_test(str(tmp_path)) == "test"
+    assert [part_of_test(source) for source in ("sklearn:digits", "synthetic:9x9")] == ["test", "test"]
+    assert part_of_test("a9a.t") == "train"
 
 
 def test_split_keeps_every_row_once_and_in_order():

@@ -1,5 +1,6 @@
 import fcntl
 import json
+import math
 import os
 import threading
 
@@ -27,6 +28,12 @@ def make_run(folder, record=None, events=(), checkpoints=("clock-9.safetensors",
 def test_a_record_survives_the_trip_through_json():
     record = a_record()
     assert record_of(json.loads(json.dumps(record.as_json()))) == record
+
+
+def test_a_loss_that_was_not_measured_comes_back_as_nan():
+    record = record_of({**a_record().as_json(), "loss": None, "objective": None})
+    assert math.isnan(record.loss)
+    assert math.isnan(record.objective)
 
 
 def test_a_newer_record_with_more_keys_is_read():

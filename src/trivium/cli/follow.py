@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trivium.cli.signals import Interrupted, Signals
+from trivium.errors import TriviumError
 from trivium.observe.progress import Display
 from trivium.record import Record
 
@@ -47,7 +48,13 @@ def follow(live: Followed, signals: Signals, display: Display, now: Callable[[],
     signals.defer()
     deadline: float | None = None
     while True:
-        record = live.wait(POLL)
+        try:
+            record = live.wait(POLL)
+        except TriviumError as error:
+            if signals.first is None:
+                raise
+            display.notice(str(error))  # stopped before it could end in order, while it was starting say
+            raise Interrupted(signals.first) from error
         if record is not None:
             return Ended(record, signals.first)
         if signals.first is None:

@@ -26,21 +26,15 @@ class Rows:
 
 def load(data: str, valid: str | float | None, test: str | None) -> Rows:
     """Read all parts; validation and test rows must fit the training rows (DataError)."""
-    from trivium.data.read import read
+    from trivium.data.read import part_of_test, read
 
     train = read(data)
     if len(train) == 0:
         raise DataError(f"{data} has no rows")
     fit: dict[str, Any] = {"features": train.spec.features, "classes": train.classes or None}
     held_out = read(valid, **fit) if isinstance(valid, str) else valid
-    tested = read(test, part=part_of(test), **fit) if test is not None else None
+    tested = read(test, part=part_of_test(test), **fit) if test is not None else None
     return Rows(train, held_out, tested)
-
-
-def part_of(source: str) -> str:
-    """The part of ``source`` that --test means: "test" where it has parts (folders, generators), else all of it."""
-    made = source.startswith(("sklearn:", "synthetic:"))
-    return "test" if made or Path(source).is_dir() else "train"
 
 
 def describe(rows: Rows) -> dict[str, Any]:

@@ -41,7 +41,8 @@ class Signals:
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
             for signum in CAUGHT:
-                if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup stays nohup
+                # nohup stays nohup; but a script's background job, whose SIGINT the shell ignores, can still be told
+                if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
                     self._before[signum] = signal.signal(signum, self._caught)
         return self
 

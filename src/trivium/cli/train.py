@@ -136,7 +136,7 @@ def _plan_words(settings: Settings, rows: Rows) -> dict[str, Any]:
         "l1": settings.l1,
         "l2": l2,
         "seed": settings.seed,
-        "parameters": settings.program.layout.size,
+        "parameters": sum(part.size for part in settings.program.layout.slices),
     }
 
 

@@ -17,7 +17,7 @@ from trivium.data.sources.stream import ByteStream, is_folder
 from trivium.data.table import Table
 from trivium.errors import DataError, unknown
 
-__all__ = ["FORMATS", "READABLE", "from_arrays", "read", "read_libsvm", "split"]
+__all__ = ["FORMATS", "READABLE", "from_arrays", "part_of_test", "read", "read_libsvm", "split"]
 
 FORMATS = ("libsvm", "idx", "synthetic", "sklearn")
 READABLE = (
@@ -73,6 +73,16 @@ def read(
         return idx.read_idx(name, part=part, features=features, classes=classes)
     made = synthetic.read_synthetic(name, part) if kind == "synthetic" else synthetic.read_sklearn(name, part)
     return _as_expected(made, features, classes)
+
+
+def part_of_test(source: str) -> str:
+    """The part that is meant by ``source`` as test rows: "test" where it has parts, else "train", which is all of it.
+
+    >>> part_of_test("sklearn:digits"), part_of_test("a9a.t")
+    ('test', 'train')
+    """
+    parted = source.startswith(("synthetic:", "sklearn:")) or Path(source).is_dir()
+    return "test" if parted else "train"
 
 
 def split(table: Table, fraction: float, seed: int = 0) -> tuple[Table, Table]:

@@ -95,9 +95,9 @@ def spark(values: Sequence[float], width: int = 40) -> str:
 
 
 def loss(value: float | None) -> str:
-    """A loss with four digits; a dash where it was not measured.
+    """A loss with four digits; a dash where it was not measured (None, NaN).
 
     >>> loss(0.123456), loss(None)
     ('0.1235', '–')
     """
-    return "–" if value is None else f"{value:.4g}"
+    return "–" if value is None or math.isnan(value) else f"{value:.4g}"

@@ -107,10 +107,12 @@ def facts(progress: Progress) -> str:
     if progress.valid_loss is not None:
         right = f" ({percent(progress.valid_accuracy)})" if progress.valid_accuracy is not None else ""
         words.append(f"validation {loss(progress.valid_loss)}{right}")
-    words.append(rate(progress.rows_per_second))
+    moving = progress.rows_per_second > 0
+    if moving:
+        words.append(rate(progress.rows_per_second))
     if progress.busy:
         words.append(f"busy {_busy(progress.busy)}")
-    if progress.seconds_left is not None:
+    if moving and progress.seconds_left is not None:
         words.append(f"{duration(progress.seconds_left)} left")
     if progress.suspects:
         words.append(f"slow: {', '.join(progress.suspects)}")

@@ -14,6 +14,7 @@ what is not is said. Nothing here is written.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -90,6 +91,11 @@ def record_of(raw: Mapping[str, Any]) -> Record:
     """
     known = {field.name for field in fields(Record)}
     values = {name: value for name, value in raw.items() if name in known}
+    for name in (
+        "loss",
+        "objective",
+    ):  # NaN, which JSON has no word for, where the run was stopped before it was measured
+        values[name] = math.nan if raw.get(name, 0.0) is None else raw.get(name)
     values["processes"] = tuple(ProcessTimes(**process) for process in raw.get("processes", ()))
     values["history"] = tuple(raw.get("history", ()))
     values["notices"] = tuple(raw.get("notices", ()))

@@ -6,6 +6,7 @@ of ``train`` and the page of ``report``, so that both say the same thing.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -153,7 +154,7 @@ def result_lines(record: Record) -> list[Line]:
         scores.append(_scored("validation", record.valid_loss, record.valid_accuracy))
     if record.test_loss is not None:
         scores.append(_scored("test", record.test_loss, record.test_accuracy))
-    if record.objective != record.loss:
+    if math.isfinite(record.objective) and record.objective != record.loss:
         scores.append(f"objective {record.objective:.6g}")
     epochs, iterations = count(round(record.epochs, 2)), count(record.iterations)
     best = f", the parameters of clock {count(record.best_clock)} kept" if record.best_clock is not None else ""
@@ -176,8 +177,8 @@ def shares(seconds: Mapping[str, float], wall: float) -> str:
 
 def _waited(process: ProcessTimes) -> str:
     whom = sorted(process.waited_for.items(), key=lambda pair: -pair[1])
-    told = [f"{name} {duration(seconds)}" for name, seconds in whom[:3] if seconds >= 0.005 * process.wall]
-    return f"; waited for {', '.join(told)}" if told else ""
+    told = [f"{duration(seconds)} for {name}" for name, seconds in whom[:3] if seconds >= 0.005 * process.wall]
+    return f"; waited {', '.join(told)}" if told else ""
 
 
 def time_lines(record: Record) -> list[Line]:
