@@ -288,7 +288,7 @@ class Holder(Member):
 
     def waits(self) -> bool:
         """In the middle of a lease."""
-        return any(s.clock < self.until and not s.finished for s in self.shards.values()) or super().waits()
+        return (self._lead < self.until and not self._any_finished and bool(self.shards)) or super().waits()
 
     def validate(self) -> None:
         """Shards at most one clock apart; what is collected matches the parts; no lane twice."""

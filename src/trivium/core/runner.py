@@ -26,6 +26,7 @@ class Runner(Member):
         self._behind = 0  # shards not known to have committed clock + 1
         self._work: Gradient | None = None
         self._stale = False
+        self._pushes_to: tuple[Address, ...] = ()
         self._owed = -1  # the ticket of an assignment that is answered once the old term's gradient is done
         self._assigned = -1  # the term of the last assignment; a peer may be fenced and not assigned yet
         self._evaluation: tuple[int, EvaluateRows] | None = None
@@ -37,6 +38,7 @@ class Runner(Member):
         self.parts = tuple(subtrees(self.lanes, self.range)) if self.reproducible else (self.range,)
         self.clock, self._assigned = body.clock, self.term
         self._seen = [body.clock] * len(body.owners)
+        self._pushes_to = tuple(dict.fromkeys(body.owners))
         self._behind = len(body.owners)
         self.finished = False
         if self.stage != "computing":
@@ -56,7 +58,7 @@ class Runner(Member):
             self.stage = "idle"
             self.clock += 1
             self._progress += 1
-            self._behind = sum(seen <= self.clock for seen in self._seen)
+            self._behind = len(self._seen)  # no shard is ahead of a clock that this runner has not pushed
         if (
             self.term != self._assigned
             or self.stage != "idle"
@@ -88,7 +90,7 @@ class Runner(Member):
     def _send_pushes(self, now: float) -> Commands:
         push = Push(self.term, self.clock, self.parts)
         commands: Commands = []
-        for owner in dict.fromkeys(self.owners):
+        for owner in self._pushes_to:
             if owner == self.me:
                 commands += self._push(self.me, push, now)
             else:

@@ -7,9 +7,9 @@ optimizer's state and scalars, lie in slots; what is not committed does not exis
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -106,7 +106,16 @@ class _Held:
     states: list[State]
     penalised: NDArray[np.int64]
     blocks: list[NDArray[Any]]
-    pinned: int = 0
+    sums: list[NDArray[Any]]  # the same blocks, read-only, as F sees them
+    a_read: list[NDArray[Any]]  # likewise
+    states_read: list[State]
+    steps: list[memoryview]  # the record of each slot's step
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 @dataclass
@@ -128,11 +137,11 @@ class ArrayPlane:
         self._private = facts.layout.empty() if len(self.shards) > 1 else arrays.a[0]
         self._view = arrays.a[0]
         self._clock = -1
+        self._stats = [memoryview(row) for row in arrays.stats]
         self._reader = LaneReader(self.tables["train"], facts.batches) if "train" in self.tables else None
         self._kernels: list[Kernel] = []
         self._rows = 0
         self._additions: dict[tuple[Part, ...], list[tuple[int, int]]] = {}
-        self._now: Callable[[], float] = time.perf_counter
         self._pool: Any = None
         self._do: dict[type[Work], Callable[[Any], Any]] = {
             Gradient: self._gradient,
@@ -146,13 +155,19 @@ class ArrayPlane:
     def _hold(self, shard: Shard) -> _Held:
         n, facts, cut = self.arrays, self.facts, slice(shard.start, shard.stop)
         states = [State(n.head[slot, shard.index], n.slots[slot, :, cut], n.ring[:, cut]) for slot in range(SLOTS)]
+        blocks = [block[cut] for block in n.blocks] if n.blocks.shape[1] == facts.layout.size else list(n.blocks)
+        a = [n.a[slot, cut] for slot in range(SLOTS)]
         return _Held(
             shard,
             Versions(n.versions[shard.index], facts.processes),
-            [n.a[slot, cut] for slot in range(SLOTS)],
+            a,
             states,
-            facts.layout.penalised(shard.start, shard.stop),
-            [block[cut] for block in n.blocks] if n.blocks.shape[1] == facts.layout.size else list(n.blocks),
+            _read_only(facts.layout.penalised(shard.start, shard.stop)),
+            blocks,
+            [_read_only(block) for block in blocks],
+            [_read_only(one) for one in a],
+            [State(_read_only(one.head), _read_only(one.slots), one.ring) for one in states],
+            [memoryview(n.step[slot, shard.index]) for slot in range(SLOTS)],
         )
 
     # -- start --------------------------------------------------------------------------------------------------------
@@ -238,6 +253,13 @@ class ArrayPlane:
         for held in self.held:
             held.versions.unpin(self.me)
 
+    def close(self) -> None:
+        """Hold nothing any more, and end the threads."""
+        self.release()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool = None
+
     # -- Δ ------------------------------------------------------------------------------------------------------------
     def _gradient(self, work: Gradient) -> None:
         if self._clock != work.clock:
@@ -279,11 +301,13 @@ class ArrayPlane:
         ready = kernel.read(batch)
         self._mark(COMPUTE)
         stats = kernel.delta(self._view, ready, arrays.blocks[lanes.start], facts.batches.key(lanes.start, clock))
-        arrays.stats[lanes.start, :3] = stats
+        row = self._stats[lanes.start]
+        row[0], row[1], row[2] = stats
 
     def _mark(self, kind: int) -> None:
-        if self.spans is not None:
-            self.spans.switch(kind, self._now())
+        spans = self.spans
+        if spans is not None:
+            spans.switch(kind, perf_counter())
 
     def _add(self, into: int, other: int, cut: slice) -> None:
         blocks, stats = self.arrays.blocks, self.arrays.stats
@@ -298,12 +322,15 @@ class ArrayPlane:
         if pairs is None:
             pairs = self._additions[parts] = additions(self.facts.lanes, parts)
         blocks = held.blocks
-        stats = {part.lo: self.arrays.stats[part.lo, :3].tolist() for part in parts}
+        stats = {}
+        for part in parts:
+            row = self._stats[part.lo]
+            stats[part.lo] = (row[0], row[1], row[2])
         for into, other in pairs:
-            np.add(blocks[into], blocks[other], out=blocks[into])
-            stats[into] = [x + y for x, y in zip(stats[into], stats[other], strict=True)]
-        rows, weight, loss = stats[parts[0].lo]
-        return parts[0].lo, (rows, weight, loss)
+            np.add(blocks[into], blocks[other], blocks[into])
+            (r, w, x), (s, v, y) = stats[into], stats[other]
+            stats[into] = (r + s, w + v, x + y)
+        return parts[0].lo, stats[parts[0].lo]
 
     def _fold(self, work: Fold) -> None:
         self._mark(APPLY)
@@ -313,9 +340,9 @@ class ArrayPlane:
         self.arrays.stats[block, 3 : 3 + 3] = stats
         blocks = held.shard.blocks
         self.facts.optimizer.scalars(
-            held.a[slot],
-            held.blocks[block],
-            held.states[slot],
+            held.a_read[slot],
+            held.sums[block],
+            held.states_read[slot],
             self._step(held, clock, stats),
             self.arrays.partials[blocks.start : blocks.stop],
         )
@@ -342,9 +369,9 @@ class ArrayPlane:
             totals = arrays.totals[new, index]
         state = held.states[new]
         optimizer.update(
-            held.a[slot],
-            held.blocks[block],
-            held.states[slot],
+            held.a_read[slot],
+            held.sums[block],
+            held.states_read[slot],
             totals,
             self._step(held, clock, stats),
             held.a[new],
@@ -353,9 +380,10 @@ class ArrayPlane:
         iterations = optimizer.iterations(state.head, clock + 1)
         most = self.facts.max_iterations
         finished = optimizer.finished(state.head) or (most is not None and iterations >= most)
-        arrays.step[new, index] = (*stats, finished)
+        record, (rows, weight, loss) = held.steps[new], stats
+        record[0], record[1], record[2], record[3] = rows, weight, loss, finished
         held.versions.commit(new, clock + 1)
-        return finished, iterations, *stats
+        return finished, iterations, rows, weight, loss
 
     def _folded_stats(self, work: Apply) -> tuple[float, float, float]:
         if work.authority >= 0:

@@ -18,6 +18,7 @@ import abc
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,8 +27,7 @@ __all__ = ["Optimizer", "State", "Step"]
 Flat = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, gc=False):
     """What F knows of one clock besides the arrays.
 
     ``clock`` counts from 0; ``weight`` and ``loss`` are Σ of row weights and Σ of weighted losses (not means);

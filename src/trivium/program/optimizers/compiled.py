@@ -37,7 +37,9 @@ def blockwise(function: F) -> F:
 
 
 def frozen(array: Flat) -> Flat:
-    """A read-only view."""
+    """A read-only view; ``array`` itself where it is read-only already."""
+    if not array.flags.writeable:
+        return array
     view = array.view()
     view.flags.writeable = False
     return view

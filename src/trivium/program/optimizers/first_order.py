@@ -80,7 +80,8 @@ class FirstOrder(Optimizer):
 
     def rate(self, clock: int) -> float:
         """The learning rate at ``clock``."""
-        return as_schedule(self.lr).at(clock)
+        lr = self.lr
+        return lr if type(lr) is float else as_schedule(lr).at(clock)
 
     def factors(self, totals: NDArray[np.float64], step: Step) -> tuple[float, float]:
         """``(p, q)`` such that the gradient is ``p·g + q·w`` on penalised ranges, ``p·g`` elsewhere."""
