@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
+# --no-compile: bytecode of what is used is made at its first import; compiling all of it doubles the time of setup.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 SOAK_SECONDS ?= 600
 PEERS := torch vw spark
 
@@ -19,7 +21,8 @@ $(STAMP): pyproject.toml
 	  echo "Trivium needs Python 3.11 or later, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || true)." \
 	       "Install one and name it: make setup PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo "installing into .venv, once: a minute or less"
+	@$(BIN)/python $(PIP) -e '.[dev]'
 	@touch $@
 
 demo: setup ## train by every design and survive a death, in under a minute

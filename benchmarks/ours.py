@@ -126,7 +126,7 @@ def imdb(design: str) -> Callable[[Bench], Found]:
 
 
 def imdb_pass(bench: Bench) -> Found:
-    """One pass of AdaGrad in small batches over the plain text: parse and training, in one process; its test accuracy."""
+    """One pass of AdaGrad in small batches over the plain text, parse and training, in one process."""
     paths = [workloads.imdb_text(part) for part in ("train", "test")]
     test = read(paths[1], features=workloads.IMDB_COLUMNS)
     parses, passes = [], []

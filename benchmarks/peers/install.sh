@@ -14,6 +14,6 @@ if [ "$name" = spark ] && ! java -version >/dev/null 2>&1; then
   exit 1
 fi
 [ -x "$home/bin/python" ] || "$python" -m venv "$home"
-"$home/bin/python" -m pip install --quiet --disable-pip-version-check -r "$wanted"
+"$home/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r "$wanted"
 touch "$home/.ready"
 echo "installed: $name"
