@@ -8,12 +8,12 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,14 @@ from trivium.data.table import Table
 from trivium.errors import LostError, PlanError, ProgramError, RunError, StorageError, TriviumError, UsageError
 from trivium.plan import Plan, Stopping
 from trivium.program.optimizers.base import Optimizer
+from trivium.program.params import Layout
 from trivium.program.program import Program
 from trivium.record import Observer, Progress, Record, SilentObserver
 from trivium.runtime import board as boards
 from trivium.runtime.host import Trace
 from trivium.runtime.local import DriverHost, LocalNode
 from trivium.runtime.plane import Facts
-from trivium.runtime.pool import Pool
+from trivium.runtime.pool import GRACE, Pool
 from trivium.runtime.store import Checkpoint, RunStore, append_line, newest_checkpoint, write_whole
 from trivium.staffing import Staffing, staff
 from trivium.telling import Timing, final_record, progress_of
@@ -51,7 +52,7 @@ FULL = "full"
 class Job:
     """All that defines a run.
 
-    ``batch_size`` is global; None is the program's default, "full" the full batch. ``l2`` None is the program's default.
+    ``batch_size`` is global; None is the program's default, "full" the full batch. So is ``l2`` None.
     ``valid`` is a table or a share of ``data``. ``sources`` names where the tables came from, so that the run can be
     resumed from its directory alone. ``out`` is the run directory: empty, or not there yet.
     """
@@ -75,14 +76,19 @@ class Session:
     """Warm processes for several runs. ``with Session() as s: s.train(job)``; an implicit one serves otherwise."""
 
     def __init__(self) -> None:
+        self.owner = os.getpid()
         self._pools: dict[bool, Pool] = {}
         self._busy = threading.Lock()
 
-    def pool(self, *, xla: bool) -> Pool:
-        """The pool whose zygote has the imports that a program needs."""
-        if xla not in self._pools:
-            self._pools[xla] = Pool(MODULES + XLA_MODULES if xla else MODULES)
-        return self._pools[xla]
+    def pool(self, *, xla: bool, grace: float = GRACE) -> Pool:
+        """The pool whose zygote has the imports that a program needs, and leaves orphans ``grace`` seconds."""
+        held = self._pools.get(xla)
+        if held is not None and held.grace < grace:
+            held.close()
+            held = None
+        if held is None:
+            held = self._pools[xla] = Pool(MODULES + XLA_MODULES if xla else MODULES, max(grace, GRACE))
+        return held
 
     def warm(self, *, xla: bool) -> None:
         """Begin to import in the background, while something else is done."""
@@ -96,15 +102,14 @@ class Session:
         """Start ``job`` and wait for its end."""
         return self.start(job, observer).result()
 
-    @contextlib.contextmanager
-    def hold(self, pool: Pool) -> Iterator[Pool]:
-        """One run at a time uses the processes."""
-        if not self._busy.acquire(timeout=0.0):
+    def hold(self) -> None:
+        """One run at a time uses the processes; UsageError while there is one."""
+        if not self._busy.acquire(blocking=False):
             raise UsageError("this session has a run going on; wait for it, or use another Session for a second one")
-        try:
-            yield pool
-        finally:
-            self._busy.release()
+
+    def let_go(self) -> None:
+        """The run is over."""
+        self._busy.release()
 
     def close(self) -> None:
         """End all processes."""
@@ -125,8 +130,8 @@ _implicit: list[Session] = []
 
 
 def _default() -> Session:
-    if not _implicit:
-        _implicit.append(Session())
+    if not _implicit or _implicit[0].owner != os.getpid():  # a fork has its parent's, and must not touch it
+        _implicit[:] = [Session()]
         atexit.register(_implicit[0].close)
     return _implicit[0]
 
@@ -224,6 +229,7 @@ class Live:
         self._killed = False
         self._thread = threading.Thread(target=self._main, name="driver", daemon=True)
         self._prepared = prepare(job, looks=looks)
+        session.hold()
         self._thread.start()
 
     # -- for the person -----------------------------------------------------------------------------------------------
@@ -266,8 +272,9 @@ class Live:
     def stop(self, reason: str = "stopped") -> None:
         """Ask for a checkpoint and an orderly end."""
         self._wishes.append(reason)
-        if self._host is not None:
-            self._host.mail.ring(0)
+        host = self._host
+        if host is not None:
+            host.mail.ring(0)
 
     def kill(self) -> None:
         """End every process now; nothing is saved."""
@@ -281,45 +288,70 @@ class Live:
     def _main(self) -> None:
         try:
             self._record = self._drive()
-        except TriviumError as error:
-            self._error = error
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+        except Exception as error:
             self._error = error
         finally:
+            self._host = None  # it holds the run's memory
+            self._session.let_go()
             self._over.set()
 
     def _drive(self) -> Record:
         prepared, job = self._prepared, self.job
-        began = time.perf_counter()
-        store = open_run(job, prepared, fresh=self._checkpoint is None)
-        pool = self._session.pool(xla=prepared.facts.program.xla)
-        teller = _Teller(self, prepared, began)
-        clean = False
-        node = LocalNode(
-            pool, prepared.staffing.members, prepared.facts, job.out, prepared.tables, prepared.sample,
-            prepared.staffing.spin,
-        )
+        began, made = time.perf_counter(), not job.out.exists()
+        fresh = self._checkpoint is None
+        store = open_run(job, prepared, fresh=fresh)
         try:
-            with self._session.hold(pool):
-                teller.stage("start")
-                pool.start()
-                node.open()
-                self._node = node
-                try:
-                    agenda = self._first_version(node, prepared)
-                    node.launch()
-                    stop, host = self._host_run(node, store, agenda, teller)
-                    clean = not stop.error and not self._killed
-                    params = final_params(node, agenda) if not stop.error else None
-                    snapshot = teller.close(host, node)
-                finally:
-                    node.close(clean=clean)
-                    self._node = None
-            self._raise(stop)
-            assert params is not None
-            return self._finish(prepared, agenda, host, params, snapshot, stop)
+            teller = _Teller(self, prepared, began)
+            teller.stage("start")
+            try:
+                node = self._open_node(prepared)
+            except BaseException:
+                if fresh:
+                    unmake_run(job.out, folder=made)
+                raise
+            return self._on_node(node, store, teller)
         finally:
             store.unlock()
+
+    def _open_node(self, prepared: Prepared) -> LocalNode:
+        job, plan = self.job, self.job.plan
+        pool = self._session.pool(xla=prepared.facts.program.xla, grace=plan.orphan_timeout + 2.0)
+        pool.start()
+        node = LocalNode(
+            pool,
+            prepared.staffing.members,
+            prepared.facts,
+            job.out,
+            prepared.tables,
+            prepared.sample,
+            prepared.staffing.spin,
+            plan.orphan_timeout,
+        )
+        node.open()
+        return node
+
+    def _on_node(self, node: LocalNode, store: RunStore, teller: _Teller) -> Record:
+        prepared, clean = self._prepared, False
+        self._node = node
+        try:
+            agenda = self._first_version(node, prepared)
+            node.launch()
+            self._refuse_killed()
+            host = self._make_host(node, store, agenda, teller)
+            try:
+                stop = host.run()
+                clean = not stop.error and not self._killed
+                params = final_params(node, agenda) if not stop.error else None
+                timing = teller.close(host, node)
+            finally:
+                host.close()
+        finally:
+            self._node = None
+            node.close(clean=clean)
+        self._refuse_killed()
+        self._raise(stop)
+        assert params is not None
+        return self._finish(prepared, agenda, host, params, timing, stop)
 
     def _first_version(self, node: LocalNode, prepared: Prepared) -> Agenda:
         facts, checkpoint = prepared.facts, self._checkpoint
@@ -337,9 +369,7 @@ class Live:
             return Agenda.remembered(prepared.pace, checkpoint.memory)
         return Agenda(prepared.pace, clock=checkpoint.clock, saved=checkpoint.clock)
 
-    def _host_run(
-        self, node: LocalNode, store: RunStore, agenda: Agenda, teller: _Teller
-    ) -> tuple[Stop, DriverHost]:
+    def _make_host(self, node: LocalNode, store: RunStore, agenda: Agenda, teller: _Teller) -> DriverHost:
         plan, prepared = self.job.plan, self._prepared
         staffing = prepared.staffing
         driver = Driver(
@@ -361,16 +391,18 @@ class Live:
             store,
             patience=plan.patience,
             start_timeout=plan.start_timeout,
-            show=lambda: teller.show(host),
+            show=teller.show,
             trace=self.trace,
         )
         host.wishes = self._wishes
         self._host = host
-        return host.run(), host
+        return host
 
-    def _raise(self, stop: Stop) -> None:
+    def _refuse_killed(self) -> None:
         if self._killed:
             raise RunError("the run was killed; nothing was saved since the last checkpoint")
+
+    def _raise(self, stop: Stop) -> None:
         if not stop.error:
             return
         run = self.job.out
@@ -400,13 +432,20 @@ class Live:
         layout = prepared.facts.layout
         views = {name: np.ascontiguousarray(view) for name, view in layout.views(params).items()}
         write_whole(run / "model.safetensors", save(views, {"model": prepared.facts.program.name}))
-        digest = hashlib.sha256()
-        for view in views.values():
-            digest.update(view.tobytes())
-        record = final_record(self.job, prepared, agenda, host.driver, params, digest.hexdigest(), timing, stop.reason)
+        digest = params_digest(layout, params)
+        record = final_record(self.job, prepared, agenda, host.driver, params, digest, timing, stop.reason)
+        write_whole(run / "spans.json", _json({"processes": [asdict(one) for one in timing.processes]}))
         write_whole(run / "record.json", _json(record.as_json()))
         self.observer.stage("save", 0.0)
         return record
+
+
+def params_digest(layout: Layout, params: NDArray[Any]) -> str:
+    """SHA-256 over the named slices of flat ``params``, in order; the gaps between them do not count."""
+    digest = hashlib.sha256()
+    for view in layout.views(params).values():
+        digest.update(np.ascontiguousarray(view).tobytes())
+    return digest.hexdigest()
 
 
 def _has_checkpoint(run: Path) -> bool:
@@ -463,8 +502,17 @@ def prepare(job: Job, *, looks: bool = True) -> Prepared:
         optimizer, penalties = Average(), (0.0, 0.0)
     staffing = staff(plan, program, optimizer)
     facts = Facts(
-        program, optimizer, batches, plan.lanes, staffing.shards, len(staffing.members) + 1, plan.reproducible,
-        plan.thread_count, *penalties, job.seed, job.stopping.max_iter if full else None,
+        program,
+        optimizer,
+        batches,
+        plan.lanes,
+        staffing.shards,
+        len(staffing.members) + 1,
+        plan.reproducible,
+        plan.thread_count,
+        *penalties,
+        job.seed,
+        job.stopping.max_iter if full else None,
     )
     pace = _pace(job, facts, tables, full=full, looks=looks)
     sample = _sample(rows, job.seed) if pace.watch == "sample" else None
@@ -551,6 +599,15 @@ def open_run(job: Job, prepared: Prepared, *, fresh: bool) -> RunStore:
         write_whole(run / "plan.json", _json(describe_plan(job, prepared)))
         write_whole(run / "data.json", _json(describe_data(job, prepared.tables)))
     return store
+
+
+def unmake_run(run: Path, *, folder: bool) -> None:
+    """Take back what ``open_run`` made, where nothing came of the run; ``folder``: the directory too."""
+    for name in ("plan.json", "data.json", "lock"):
+        (run / name).unlink(missing_ok=True)
+    if folder:
+        with contextlib.suppress(OSError):
+            run.rmdir()
 
 
 class _Teller:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from trivium.core.membership import Driver
@@ -80,9 +81,7 @@ class Timing:
     peak_rss: int
 
     @classmethod
-    def read(
-        cls, host: DriverHost, node: LocalNode, began: float
-    ) -> Timing:
+    def read(cls, host: DriverHost, node: LocalNode, began: float) -> Timing:
         """Read ``host``'s board."""
         board, names = host.board, host.driver.names
         processes = []
@@ -96,31 +95,27 @@ class Timing:
                 if board.waited[index, other] > 0
             }
             seat = node.seats[index - 1] if index - 1 < len(node.seats) else None
-            rss = _peak_rss(seat.pid) if seat is not None else 0
-            words = board.words[index]
-            processes.append(
-                ProcessTimes(
-                    names[address], sum(seconds.values()), seconds, waited, rss, int(words[boards.PUSHED]),
-                    int(words[boards.PULLED]),
-                )
-            )
+            rss = _peak_own(seat.pid) if seat is not None else 0
+            processes.append(ProcessTimes(names[address], sum(seconds.values()), seconds, waited, rss))
         compiled = max(float(board.words[i, boards.COMPILE_NS]) for i in range(1, len(host.addresses))) * 1e-9
-        peak = sum(one.peak_rss_bytes for one in processes) + psutil.Process().memory_info().rss
+        peak = sum(one.peak_rss_bytes for one in processes) + _peak_own(os.getpid()) + node.shared_bytes
         return cls(
             time.perf_counter() - began, node.load_seconds, compiled, host.joined_at - began, tuple(processes), peak
         )
 
 
-def _peak_rss(pid: int) -> int:
-    """VmHWM of a process that may be dead."""
+def _peak_own(pid: int) -> int:
+    """The most bytes that a process had for itself, 0 if it is dead: its peak without what it shares or maps."""
     try:
-        with open(f"/proc/{pid}/status", encoding="ascii") as file:  # noqa: PTH123 - a pseudo file
-            for line in file:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return 0
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    kilobytes = dict.fromkeys(("VmHWM", "RssFile", "RssShmem"), 0)
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name in kilobytes:
+            kilobytes[name] = int(value.split()[0])
+    return 1024 * max(0, kilobytes["VmHWM"] - kilobytes["RssFile"] - kilobytes["RssShmem"])
 
 
 def final_record(

@@ -16,11 +16,11 @@ from trivium.record import KINDS
 
 __all__ = ["BEAT", "CLOCK", "OPERATIONS", "STATE", "Board", "board_arrays", "operation_code"]
 
-BEAT, STATE, OP, OP_SINCE, CLOCK, PULLED, PUSHED, COMPILE_NS = range(8)
+BEAT, STATE, OP, OP_SINCE, CLOCK, COMPILE_NS = range(6)
 WORDS = 16
 STARTING, READY, LEFT = 0, 1, 2
 OPERATIONS = ("", "Gradient", "Fold", "Apply", "Adopt", "EvaluateRows", "KeepShard", "SaveShard", "start")
-LOSS, WEIGHT, ROWS, ITERATIONS, APPLIED = range(5)
+LOSS, WEIGHT, ITERATIONS, APPLIED = range(4)
 FIGURES = 8
 HISTORY = 4096  # spans kept for each process: kind, begin, end (seconds)
 

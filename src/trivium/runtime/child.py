@@ -1,19 +1,21 @@
 """A worker or server process: waits for a launch, runs its role to the end, and waits for the next one.
 
-Forked by the zygote with one end of a socket to the driver's process. A launch carries descriptors (the node's arena and
-the data) and a cloudpickled ``Launch``: code comes only this way, from the process that the person started. When the
-socket closes, the driver's process is gone.
+Forked by the zygote with one end of a socket to the driver's process. A launch carries descriptors (the node's arena
+and the data) and a cloudpickled ``Launch``: code comes only this way, from the process that the person started. When
+the socket closes, the driver's process is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import gc
 import logging
 import os
 import pickle
 import select
+import signal
 import socket
-import struct
 import threading
 import time
 import traceback
@@ -26,22 +28,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivium.core.lanes import Part
-from trivium.core.role import Address, PeerLost, Role, Work
+from trivium.core.messages import Apply, Failed, Reply
+from trivium.core.role import Address, PeerLost, Role, Send, Work
 from trivium.core.spans import IDLE, Spans
 from trivium.data.table import Csr, Table
 from trivium.runtime import board as boards
 from trivium.runtime.board import Board
-from trivium.runtime.host import RoleHost
+from trivium.runtime.host import RoleHost, told
 from trivium.runtime.mailbox import Mailboxes
 from trivium.runtime.memory import Arena, ArenaPlan
 from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays
+from trivium.runtime.pool import FRAME
 from trivium.runtime.store import RunStore
 
 __all__ = ["ChildHost", "Launch", "ShippedTable", "main", "receive_launch", "send_launch"]
 
 log = logging.getLogger(__name__)
-FRAME = struct.Struct("<Q")
 MOST_FDS = 8
+HARD_END = 1.0  # seconds after the orphan timeout, and a process that cannot come to an end is ended
+SHOW_EVERY = 0.02
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,13 @@ class Launch:
     warm: Part | None
     cpus: tuple[int, ...]
     jax_threads: int | None
+    orphan_timeout: float
     driver: int = 0
 
 
-def send_launch(link: socket.socket, launch: bytes, fds: list[int]) -> None:
-    """Hand a launch to a child."""
+def send_launch(link: socket.socket, launch: bytes, fds: list[int], within: float = 10.0) -> None:
+    """Hand a launch to a child; OSError if it is gone, or does not take it ``within`` so many seconds."""
+    link.settimeout(within)
     socket.send_fds(link, [FRAME.pack(len(launch))], fds)
     link.sendall(launch)
 
@@ -127,25 +134,31 @@ class ChildHost(RoleHost):
 
     _told = False
 
-    def computed(self, work: Work, result: Any) -> None:
-        """Show F's figures on the board."""
-        if type(work).__name__ != "Apply":
+    def complain(self, error: str, trace: str) -> None:
+        """Tell the driver that the program failed before the role began."""
+        self._send(Send(self.addresses[0], Reply(0, -1, Failed(error, trace))))
+
+    _shown = 0.0
+
+    def computed(self, work: Work, result: Any, now: float) -> None:
+        """Show F's figures on the board, now and then."""
+        if type(work) is not Apply or now < self._shown:
             return
+        self._shown = now + SHOW_EVERY
         figures = self.board.figures[self.me]
-        finished, iterations, rows, weight, loss = result
-        figures[boards.ROWS] += rows
+        _finished, iterations, _rows, weight, loss = result
         figures[boards.LOSS] = loss
         figures[boards.WEIGHT] = weight
         figures[boards.ITERATIONS] = iterations
-        figures[boards.APPLIED] = work.clock + 1  # type: ignore[attr-defined]
+        figures[boards.APPLIED] = work.clock + 1
 
 
 class _Watch(threading.Thread):
-    """Notices that the driver's process is gone, and wakes the role thread."""
+    """Notices that the driver's process is gone, and wakes the role thread; ends an orphan that hangs."""
 
-    def __init__(self, link: socket.socket, host: ChildHost) -> None:
+    def __init__(self, link: socket.socket, host: ChildHost, orphan_timeout: float) -> None:
         super().__init__(name="watch", daemon=True)
-        self._link, self._host = link, host
+        self._link, self._host, self._orphan_timeout = link, host, orphan_timeout
         self._over = os.eventfd(0)
 
     def run(self) -> None:
@@ -156,6 +169,9 @@ class _Watch(threading.Thread):
         if any(fd == self._link.fileno() for fd, _event in ready):
             self._host.driver_gone = True
             self._host.mail.ring(self._host.me)
+            poll.unregister(self._link)
+            if not poll.poll((self._orphan_timeout + HARD_END) * 1000):
+                os._exit(1)
 
     def end(self) -> None:
         """Stop watching."""
@@ -165,28 +181,34 @@ class _Watch(threading.Thread):
 
 
 def main(payload: bytes, fds: list[int]) -> None:  # noqa: ARG001 - the zygote's contract
-    """Entry of a forked process: ``fds[0]`` is the link to the driver's process."""
+    """Entry of a forked process: ``fds[0]`` is the link to the driver's process, ``fds[1]`` takes stacks."""
     link = socket.socket(fileno=fds[0])
+    faulthandler.register(signal.SIGUSR1, file=fds[1], all_threads=True)
+    allowed = os.sched_getaffinity(0)
+    gc.set_threshold(50_000, 20, 50)  # a step makes few cycles: look for them seldom
     while True:
         got = receive_launch(link)
         if got is None:
             return
         launch, passed = got
+        os.sched_setaffinity(0, launch.cpus or allowed)
         try:
             _run_launch(link, launch, passed)
             answer = b""
-        except Exception:  # noqa: BLE001 - whatever it is, the driver's process must be able to say it
+        except Exception:  # whatever it is, the driver's process must be able to say it
             answer = traceback.format_exc().encode()
         with contextlib.suppress(OSError):
             link.sendall(FRAME.pack(len(answer)) + answer)
         if answer:
             return
+        del launch, got
+        gc.collect()  # roles and hosts are cycles; they hold the run's memory
 
 
 def _run_launch(link: socket.socket, launch: Launch, fds: list[int]) -> None:
     began = time.perf_counter()
-    if launch.cpus:
-        os.sched_setaffinity(0, launch.cpus)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of memory counts from here
     if launch.jax_threads is not None:
         from trivium.program.kernels import xla
 
@@ -195,13 +217,13 @@ def _run_launch(link: socket.socket, launch: Launch, fds: list[int]) -> None:
     data = Arena.attach(fds[1], launch.data) if launch.data is not None else None
     try:
         host, plane = _set_up(launch, arena, data, began)
-        watch = _Watch(link, host)
+        watch = _Watch(link, host, launch.orphan_timeout)
         watch.start()
         _warm(launch, plane, host)
         host.mail.ring(launch.driver)
         host.run()
         watch.end()
-        plane.release()
+        plane.close()
         host.board.words[launch.index, boards.STATE] = boards.LEFT
     finally:
         arena.close()
@@ -236,9 +258,12 @@ def _warm(launch: Launch, plane: ArrayPlane, host: ChildHost) -> None:
     words = host.board.words[launch.index]
     began = time.monotonic_ns()
     words[boards.OP], words[boards.OP_SINCE] = boards.operation_code("start"), began
-    if launch.warm is not None:
-        plane.warm(launch.warm)
-    plane.warm_optimizer()
+    try:
+        if launch.warm is not None:
+            plane.warm(launch.warm)
+        plane.warm_optimizer()
+    except Exception as error:  # the program is the user's and may raise anything
+        host.complain(*told(error))
     words[boards.OP] = 0
     words[boards.COMPILE_NS] = time.monotonic_ns() - began
     words[boards.BEAT] = time.monotonic_ns()

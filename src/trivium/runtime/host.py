@@ -11,10 +11,10 @@ Rules
 from __future__ import annotations
 
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic_ns, perf_counter
 from typing import Any
 
 import msgspec
@@ -49,10 +49,11 @@ from trivium.runtime.base import Plane, Store
 from trivium.runtime.board import Board
 from trivium.runtime.mailbox import Mailboxes
 
-__all__ = ["BEAT_EVERY", "RoleHost", "Trace"]
+__all__ = ["BEAT_EVERY", "MOST_TRACE", "RoleHost", "Trace", "told"]
 
-INLINE = 2e-4
+INLINE = 2e-2  # a hand-over to a thread costs 0.1 to 0.2 ms; signs of life are due each ``BEAT_EVERY``
 BEAT_EVERY = 0.1
+MOST_TRACE = 5000  # characters of a traceback: with its error it must fit in a mailbox
 SMOOTH = 0.2  # weight of the newest measurement
 
 Trace = list[tuple[float, Address, Event, list[Command]]]
@@ -82,6 +83,8 @@ class RoleHost:
         self._process = {address: i for i, address in enumerate(addresses)}
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(_union(MESSAGES)).decode
+        self._handle = role.handle if trace is None else self._traced
+        self._feeding = False
         self._timers: dict[str, float] = {}
         self._next_timer = float("inf")
         self._full: deque[tuple[int, bytes]] = deque()
@@ -90,7 +93,7 @@ class RoleHost:
         self._thread: _ComputeThread | None = None
         self._computing = 0
         self._last: tuple[Message | None, bytes] = (None, b"")
-        self._words = board.words[me]
+        self._words = memoryview(board.words[me])
         self._carry: dict[type[Command], Callable[[Any], None]] = {
             Send: self._send,
             Compute: self._compute,
@@ -109,20 +112,20 @@ class RoleHost:
             self.turn()
         if self._thread is not None:
             self._thread.close()
-        self.spans.switch(IDLE, time.perf_counter())
+        self.spans.switch(IDLE, perf_counter())
         return self.stopped
 
     def turn(self) -> None:
         """Handle all there is; wait if there was nothing."""
-        now = time.perf_counter()
-        self._words[boards.BEAT] = time.monotonic_ns()
+        now = perf_counter()
+        self._words[boards.BEAT] = monotonic_ns()
         came = self.mail.receive()
         for sender, payload in came:
             self._arrived(sender, now)
             self.feed(MessageReceived(self.addresses[sender], self._decode(payload)))
         if self._thread is not None and self._collect():
             return
-        if self._next_timer <= time.perf_counter():
+        if self._next_timer <= perf_counter():
             self._fire()
         elif not came and not self.poll() and self.stopped is None:
             self._wait()
@@ -144,8 +147,8 @@ class RoleHost:
         if not self._computing:
             kind = WAIT if self.role.waits() else IDLE
             if spans.kind != kind:
-                spans.switch(kind, time.perf_counter())
-        timeout = min(BEAT_EVERY, max(0.0, self._next_timer - time.perf_counter()))
+                spans.switch(kind, perf_counter())
+        timeout = min(BEAT_EVERY, max(0.0, self._next_timer - perf_counter()))
         if self._full:
             timeout = min(timeout, 0.001)
         self.mail.wait(timeout, 0.0 if self._computing or spans.kind != WAIT else self.spin)
@@ -153,18 +156,24 @@ class RoleHost:
     def feed(self, event: Event) -> None:
         """Hand ``event`` to the role and carry out what it says, and what follows from that at once."""
         events = self._events
-        events.append(event)
-        if len(events) > 1:
+        if self._feeding:
+            events.append(event)
             return  # called from within; the outer call goes on
-        role, carry = self.role, self._carry
-        while events:
-            now = time.perf_counter()
-            commands = role.handle(events[0], now)
-            if self.trace is not None:
-                self.trace.append((now, role.me, events[0], commands))
-            for command in commands:
+        self._feeding = True
+        handle, carry = self._handle, self._carry
+        while True:
+            for command in handle(event, perf_counter()):
                 carry[type(command)](command)
-            events.popleft()
+            if not events:
+                break
+            event = events.popleft()
+        self._feeding = False
+
+    def _traced(self, event: Event, now: float) -> list[Command]:
+        commands = self.role.handle(event, now)
+        assert self.trace is not None
+        self.trace.append((now, self.role.me, event, commands))
+        return commands
 
     # -- commands -----------------------------------------------------------------------------------------------------
     def _send(self, command: Send) -> None:
@@ -187,27 +196,42 @@ class RoleHost:
         return went
 
     def _compute(self, command: Compute) -> None:
-        kind = type(command.work)
+        work = command.work
+        kind = type(work)
         if self._took.get(kind, 1.0) < INLINE and not self._computing:
-            self._after(command.work, *self._timed(command.work))
+            self._short(work, kind)
             return
         if self._thread is None:
             self._thread = _ComputeThread(self._timed, lambda: self.mail.ring(self.me))
         self._computing += 1
-        self._thread.submit(command.work)
+        self._thread.submit(work)
+
+    def _short(self, work: Work, kind: type[Work]) -> None:
+        """Carry ``work`` out here; the sign of life of this turn is enough for so short a time."""
+        began = perf_counter()
+        try:
+            result = self.plane.carry_out(work)  # type: ignore[union-attr]
+        except Exception as error:  # noqa: BLE001 - user code may raise anything
+            self._after(work, False, told(error))
+            return
+        now = perf_counter()
+        self.spans.switch(SEND, now)
+        self._took[kind] += (now - began - self._took[kind]) * SMOOTH
+        self.computed(work, result, now)
+        self.feed(ComputeFinished(work, result))
 
     def _timed(self, work: Work) -> tuple[bool, Any]:
         """Carry ``work`` out; (True, result) or (False, (error, traceback))."""
-        words, began = self._words, time.perf_counter()
-        words[boards.OP_SINCE] = time.monotonic_ns()
+        words, began = self._words, perf_counter()
+        words[boards.OP_SINCE] = monotonic_ns()
         words[boards.OP] = boards.OPERATIONS.index(type(work).__name__)
         try:
             assert self.plane is not None
             result = (True, self.plane.carry_out(work))
         except Exception as error:  # noqa: BLE001 - user code may raise anything
-            result = (False, (f"{type(error).__name__}: {error}", traceback.format_exc()))
+            result = (False, told(error))
         words[boards.OP] = 0
-        now = time.perf_counter()
+        now = perf_counter()
         self.spans.switch(SEND, now)
         kind, took = type(work), now - began
         self._took[kind] = took if kind not in self._took else self._took[kind] * (1 - SMOOTH) + took * SMOOTH
@@ -226,23 +250,22 @@ class RoleHost:
 
     def _after(self, work: Work, fine: bool, result: Any) -> None:
         if fine:
-            self.computed(work, result)
+            self.computed(work, result, perf_counter())
             self.feed(ComputeFinished(work, result))
         else:
             self.feed(ComputeFailed(work, *result))
 
-    def computed(self, work: Work, result: Any) -> None:
+    def computed(self, work: Work, result: Any, now: float) -> None:
         """For subclasses: ``work`` is done, before the role hears of it."""
 
     def _read(self, command: Read) -> None:
-        assert self.plane is not None
-        self.plane.read(command.clock)
+        self.plane.read(command.clock)  # type: ignore[union-attr]
         self._words[boards.CLOCK] = command.clock
         self.feed(ReadReady(command.clock))
 
     def _persist(self, command: Persist) -> None:
         words = self._words
-        words[boards.OP_SINCE] = time.monotonic_ns()
+        words[boards.OP_SINCE] = monotonic_ns()
         words[boards.OP] = boards.OPERATIONS.index("SaveShard")
         try:
             self.store.write(command.record, self.plane)  # type: ignore[arg-type]
@@ -259,7 +282,7 @@ class RoleHost:
         self._next_timer = min(self._timers.values())
 
     def _fire(self) -> None:
-        now = time.perf_counter()
+        now = perf_counter()
         due = [name for name, at in self._timers.items() if at <= now]
         for name in due:
             del self._timers[name]
@@ -269,8 +292,8 @@ class RoleHost:
 
     def _stop(self, command: Stop) -> None:
         self.stopped = command
-        deadline = time.perf_counter() + 0.5
-        while self._full and time.perf_counter() < deadline:
+        deadline = perf_counter() + 0.5
+        while self._full and perf_counter() < deadline:
             self._flush()
 
 
@@ -303,6 +326,11 @@ class _ComputeThread:
                 return
             self.done.append((work, self._carry_out(work)))
             self._ring()
+
+
+def told(error: Exception) -> tuple[str, str]:
+    """The error that is being handled, and its traceback, short enough for a mailbox."""
+    return f"{type(error).__name__}: {error}"[: MOST_TRACE // 4], traceback.format_exc()[-MOST_TRACE:]
 
 
 def _union(types: Sequence[type]) -> Any:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +42,7 @@ RING_BYTES = 1 << 15
 SUSPECT = 10.0  # times its own median, and a compute is a suspect
 LOOK_EVERY = 0.05
 SHOW_EVERY = 0.2
+CLOCKS_AGREE = 1e-6  # seconds; what began within it of another began with it
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def ship_tables(tables: dict[str, Table]) -> tuple[dict[str, NDArray[Any]], tupl
         for key, column in table.columns.items():
             at = f"{name}.{key}"
             if isinstance(column, Csr):
-                arrays |= {f"{at}.indptr": column.indptr, f"{at}.indices": column.indices, f"{at}.values": column.values}
+                for part in ("indptr", "indices", "values"):
+                    arrays[f"{at}.{part}"] = getattr(column, part)
                 columns.append((key, column.width))
             else:
                 arrays[at] = column
@@ -83,6 +87,7 @@ class LocalNode:
     tables: dict[str, Table]
     sample: NDArray[np.int64] | None
     spin: float
+    orphan_timeout: float = 3.0
     seats: list[Seat] = field(default_factory=list)
     load_seconds: float = 0.0
 
@@ -113,6 +118,11 @@ class LocalNode:
         self.plane = ArrayPlane(self.facts, node, 0, {})
         self.addresses = (Address(0, 0), *(member.address for member in self.members))
 
+    @property
+    def shared_bytes(self) -> int:
+        """Memory that all processes of the run see, counted once."""
+        return self.plan.nbytes + self.data_plan.nbytes
+
     def launch(self) -> None:
         """Start every member; each says on the board when it is ready."""
         import cloudpickle
@@ -134,6 +144,7 @@ class LocalNode:
                 member.warm,
                 member.cpus,
                 member.jax_threads,
+                self.orphan_timeout,
             )
             fds = [self.arena.fd, self.data.fd] if member.warm is not None else [self.arena.fd]
             content = cloudpickle.dumps(launch, protocol=pickle.HIGHEST_PROTOCOL)
@@ -152,6 +163,19 @@ class LocalNode:
             self.data.close()
 
 
+def _innermost(stack: str) -> str:
+    """Where the computing thread of a written stack is: its two innermost frames outside of the platform's hands.
+
+    Of the threads that ``faulthandler`` writes, the one that carries work out has ``carry_out`` in it.
+    """
+    for thread in stack.split("\n\n"):
+        frames = re.findall(r'File "([^"]*)", line (\d+) in (\S+)', thread)
+        if any(function == "carry_out" for _file, _line, function in frames):
+            inner = [f"{Path(file).name}:{line} in {function}" for file, line, function in frames[:2]]
+            return f" ({', from '.join(inner)})"
+    return ""
+
+
 class DriverHost(RoleHost):
     """The driver's host: carries membership out. ``show`` is called a few times a second, from this thread."""
 
@@ -163,12 +187,20 @@ class DriverHost(RoleHost):
         *,
         patience: float,
         start_timeout: float,
-        show: Callable[[], None],
+        show: Callable[[DriverHost], None],
         trace: Trace | None = None,
     ) -> None:
         spans = Spans(node.board.seconds[0], node.board.waited[0], time.perf_counter(), IDLE)
         super().__init__(
-            driver, 0, node.addresses, node.mail, node.board, plane=node.plane, store=store, spin=0.0, spans=spans,
+            driver,
+            0,
+            node.addresses,
+            node.mail,
+            node.board,
+            plane=node.plane,
+            store=store,
+            spin=0.0,
+            spans=spans,
             trace=trace,
         )
         self.driver, self.node = driver, node
@@ -180,7 +212,13 @@ class DriverHost(RoleHost):
         self._next_look = self._next_show = 0.0
         self._began = time.monotonic()
         self._looked = time.monotonic()
-        self._medians: dict[int, list[float]] = {}
+        self._done_in: dict[int, deque[float]] = {}
+        self._latest: dict[int, tuple[float, float]] = {}  # what each is at: since when, and how long so far
+
+    def close(self) -> None:
+        """Break the cycles, so that the run's memory is given back now and not at some collection."""
+        self._carry.clear()
+        self.suspects.clear()
 
     def poll(self) -> bool:
         """Look for wishes, deaths, silence; show progress."""
@@ -196,7 +234,7 @@ class DriverHost(RoleHost):
             self.feed(event)
         if now >= self._next_show:
             self._next_show = now + SHOW_EVERY
-            self.show()
+            self.show(self)
         return bool(events)
 
     def turn(self) -> None:
@@ -219,7 +257,7 @@ class DriverHost(RoleHost):
     def _look_at(self, index: int, seat: Seat, hows: dict[int, str], now: float, away: bool) -> list[Event]:
         address, words = self.addresses[index], self.board.words[index]
         if seat.pid in hows or seat.gone(0.0):
-            seat.dead = hows.get(seat.pid) or self._how(seat)
+            seat.dead = hows.get(seat.pid, "") if hows.get(seat.pid, "").startswith("SIG") else self._how(seat)
             return [self._bury(index, seat.dead)]
         state = int(words[boards.STATE])
         if state == boards.STARTING:
@@ -238,21 +276,40 @@ class DriverHost(RoleHost):
     def _judge_compute(self, index: int, now: float) -> list[Event]:
         """A compute far beyond its own median is a suspect; beyond the patience it counts as silence."""
         doing = self.board.doing(index)
-        self.suspects.pop(index, None)
         if doing not in ("Gradient", "Apply", "Fold", "EvaluateRows"):
+            self.suspects.pop(index, None)
             return []
         took = self.board.since(index, now)
-        samples = self._medians.setdefault(index, [])
-        if took > max(1.0, SUSPECT * float(np.median(samples)) if samples else self.patience):
-            self.suspects[index] = f"{self.driver.name(self.addresses[index])}: {doing} since {took:.1f} s"
-        if took < self.patience and len(samples) < 1000:
-            samples.append(took)
-        if took > max(self.patience, SUSPECT * float(np.median(samples)) if samples else 0.0):
+        usual = self._usual(index, now - took, took)
+        if took <= max(min(1.0, self.patience / 2), SUSPECT * usual):
+            self.suspects.pop(index, None)
+            return []
+        seat = self.node.seats[index - 1]
+        if index not in self.suspects:
+            seat.ask_stack()  # to be read at a later look
+        doing = f"{doing}{_innermost(seat.stack_text())}"
+        self.suspects[index] = f"{self.driver.name(self.addresses[index])}: {doing} since {took:.1f} s"
+        if took > max(self.patience, SUSPECT * usual):
             return [PeerSilent(self.addresses[index], took, doing)]
         return []
 
+    def _usual(self, index: int, began: float, took: float) -> float:
+        """Median seconds of what ``index`` has finished computing; 0 if nothing was seen yet."""
+        samples = self._done_in.setdefault(index, deque(maxlen=200))
+        before = self._latest.get(index)
+        if before is not None and began - before[0] > CLOCKS_AGREE:
+            samples.append(before[1])
+        if before is not None and began - before[0] <= CLOCKS_AGREE:
+            began = before[0]
+        self._latest[index] = (began, took)
+        return float(np.median(samples)) if samples else 0.0
+
     def _how(self, seat: Seat) -> str:
-        """The zygote says how a child died, a moment after its descriptor does."""
+        """The zygote says how a child died, a moment after its descriptor does; it may have said why itself."""
+        words = seat.last_words().strip()
+        if words:
+            log.error("process %d failed:\n%s", seat.pid, words)
+            return words.splitlines()[-1]
         deadline = time.monotonic() + 0.5
         while time.monotonic() < deadline:
             how = self.node.pool.exits().get(seat.pid)

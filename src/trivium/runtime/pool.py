@@ -7,13 +7,15 @@ ended otherwise is killed and replaced.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from trivium.errors import LostError, RunError
 from trivium.runtime.zygote import Child, Exited, Zygote
@@ -23,6 +25,10 @@ __all__ = ["Pool", "Seat"]
 ENTRY = "trivium.runtime.child:main"
 END_WITHIN = 2.0
 START_WITHIN = 60.0
+GRACE = 5.0  # the default orphan timeout, and time to write
+FRAME = struct.Struct("<Q")  # the length of what follows on the link
+MOST_STACK = 1 << 14
+MOST_WORDS = 1 << 16
 
 
 @dataclass
@@ -31,8 +37,8 @@ class Seat:
 
     child: Child
     link: socket.socket
+    stack: int  # a memory file that the child writes its stack to on SIGUSR1
     dead: str = ""  # how it died
-    told: bool = field(default=False)
     xla_threads: int | None = None  # of XLA's client, once it has one: they cannot be changed
 
     @property
@@ -51,17 +57,44 @@ class Seat:
         poll.register(self.child.pidfd, select.POLLIN)
         return bool(poll.poll(max(0.0, within) * 1000))
 
+    def ask_stack(self) -> None:
+        """Let it write where it is; it can be read with ``stack_text`` a moment later."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self.stack, 0)
+            os.lseek(self.stack, 0, os.SEEK_SET)
+        self.child.send_signal(signal.SIGUSR1)
+
+    def stack_text(self) -> str:
+        """What it wrote when it was asked last, empty if nothing came."""
+        return os.pread(self.stack, MOST_STACK, 0).decode(errors="replace")
+
+    def last_words(self) -> str:
+        """The traceback that a child sent before it ended by itself, empty if it could not."""
+        self.link.setblocking(False)
+        words = bytearray()
+        with contextlib.suppress(OSError):
+            while len(words) < MOST_WORDS and (piece := self.link.recv(MOST_WORDS)):
+                words += piece
+        return words[FRAME.size :].decode(errors="replace")
+
     def close(self) -> None:
         """Give the descriptors back."""
         self.link.close()
         self.child.close()
+        if self.stack >= 0:
+            os.close(self.stack)
+            self.stack = -1
 
 
 class Pool:
-    """A zygote and its children. Not for use by two runs at once."""
+    """A zygote and its children. Not for use by two runs at once.
 
-    def __init__(self, modules: tuple[str, ...]) -> None:
-        self.modules = modules
+    ``grace`` seconds after the death of this process its children are killed, if they have not ended by then.
+    """
+
+    def __init__(self, modules: tuple[str, ...], grace: float = GRACE) -> None:
+        self.modules, self.grace = modules, grace
+        self._owner = os.getpid()
         self._zygote: Zygote | None = None
         self._idle: list[Seat] = []
         self._starting: threading.Thread | None = None
@@ -75,9 +108,9 @@ class Pool:
 
     def _start(self) -> None:
         try:
-            self._zygote = Zygote.start(self.modules)
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for
-            self._error = error
+            self._zygote = Zygote.start(self.modules, grace=self.grace)
+        except Exception as error:
+            self._error = error  # raised where it is waited for
 
     def _ready(self) -> Zygote:
         if self._zygote is not None and self._zygote.gone:
@@ -99,17 +132,23 @@ class Pool:
         """A child for each of ``xla_threads`` (None: it needs no XLA); a warm one where its threads are right."""
         zygote = self._ready()
         self._idle = [seat for seat in self._idle if not self._dropped(seat)]
-        seats = []
-        for wanted in xla_threads:
-            fits = (seat for seat in self._idle if wanted is None or seat.xla_threads in (wanted, None))
-            seat = min(fits, key=lambda seat: seat.xla_threads != wanted, default=None)
-            if seat is None:
-                seat = self._fork(zygote)
-            else:
-                self._idle.remove(seat)
-            seat.xla_threads = wanted if wanted is not None else seat.xla_threads
-            seats.append(seat)
+        seats: list[Seat] = []
+        try:
+            seats.extend(self._seat(zygote, wanted) for wanted in xla_threads)  # as far as it gets
+        except Exception:
+            self.give_back(seats, clean=False)
+            raise
         return seats
+
+    def _seat(self, zygote: Zygote, wanted: int | None) -> Seat:
+        fits = (seat for seat in self._idle if wanted is None or seat.xla_threads in (wanted, None))
+        seat = min(fits, key=lambda seat: seat.xla_threads != wanted, default=None)
+        if seat is None:
+            seat = self._fork(zygote)
+        else:
+            self._idle.remove(seat)
+        seat.xla_threads = wanted if wanted is not None else seat.xla_threads
+        return seat
 
     @staticmethod
     def _dropped(seat: Seat) -> bool:
@@ -121,14 +160,16 @@ class Pool:
     @staticmethod
     def _fork(zygote: Zygote) -> Seat:
         ours, theirs = socket.socketpair()
+        stack = os.memfd_create("stack", os.MFD_CLOEXEC)
         try:
-            child = zygote.fork(ENTRY, b"", [theirs.fileno()])
+            child = zygote.fork(ENTRY, b"", [theirs.fileno(), stack])
         except Exception:
             ours.close()
+            os.close(stack)
             raise
         finally:
             theirs.close()
-        return Seat(child, ours)
+        return Seat(child, ours, stack)
 
     def exits(self) -> dict[int, str]:
         """How children died, by pid, since the last call."""
@@ -147,8 +188,6 @@ class Pool:
     @staticmethod
     def _answered(seat: Seat) -> bool:
         """Whether the child said in time that its run is over without an error."""
-        from trivium.runtime.child import FRAME
-
         seat.link.settimeout(END_WITHIN)
         try:
             head = seat.link.recv(FRAME.size, socket.MSG_WAITALL)
@@ -167,7 +206,9 @@ class Pool:
         seat.close()
 
     def close(self) -> None:
-        """End all children and the zygote, within bounds."""
+        """End all children and the zygote, within bounds. In a fork of the owner it does nothing: they are not its."""
+        if os.getpid() != self._owner:
+            return
         for seat in self._idle:
             seat.link.close()
         deadline = time.monotonic() + 0.5
@@ -175,7 +216,7 @@ class Pool:
             if not seat.gone(deadline - time.monotonic()):
                 seat.kill()
                 seat.gone(END_WITHIN)
-            seat.child.close()
+            seat.close()
         self._idle = []
         if self._starting is not None:
             self._starting.join(START_WITHIN)

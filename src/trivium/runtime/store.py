@@ -9,8 +9,9 @@
       checkpoints/CLOCK/shard-K.safetensors, shard-K.json (sha256), manifest.json
       metrics.jsonl   events.jsonl   spans.json   model.safetensors   record.json
 
-A file appears whole or not at all: written beside its name, fsynced, renamed, and the folder fsynced. A checkpoint counts
-when its manifest is there, or, after the driver's death, when all its shards are; a torn one falls back to the one before.
+A file appears whole or not at all: written beside its name, fsynced, renamed, and the folder fsynced. A checkpoint
+counts when its manifest is there, or, after the driver's death, when all its shards are; a torn one falls back to the
+one before.
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ def _checkpoint(folder: Path) -> Checkpoint | None:
             if hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest() != one["sha256"]:
                 return None
         manifest = folder / "manifest.json"
-        held = json.loads(manifest.read_bytes()) if manifest.exists() else {"term": 0, "best": -1, "pace": ""}
+        held: dict[str, Any] = {"term": 0, "best": -1, "pace": ""}
+        if manifest.exists():
+            held = json.loads(manifest.read_bytes())
     except (OSError, ValueError, KeyError):
         return None
     return Checkpoint(int(folder.name), folder, shards, held["best"], held["pace"].encode(), held["term"])
