@@ -29,9 +29,21 @@ def test_the_table_has_a_line_a_run(records):
 
 def test_the_verdict_is_honest(records):
     text = verdict_of(records)
-    assert "sequential was first" in text
-    assert "allreduce has 0.25× the rows/s of one process" in text
-    assert "losses agree within 0.01" in text
+    assert "allreduce 0.25×; two processes do not pay" in text
+    assert "Losses agree within 0.01" in text
+    assert "allreduce paid" in verdict_of([records[0], replace(records[1], samples_per_second=9000.0)])
+
+
+def test_a_loss_that_was_not_reached_is_no_time_to_it(records):
+    assert "not reached" in table([replace(records[0], stopped_by="epochs")])
+    assert "2.0 s" in table([replace(records[0], stopped_by="target_loss")])
+
+
+def test_a_narrow_terminal_gets_fewer_columns(records):
+    for width in (80, 100, 130):
+        assert all(len(line) <= width for line in table(records, width).splitlines())
+    assert "load+idle" in table(records, 130)
+    assert "load+idle" not in table(records, 80)
 
 
 def test_the_killer_kills_once_and_for_real():
@@ -51,6 +63,6 @@ def test_a_demo_whose_worker_lived_says_so_and_fails(session, capsys):
     assert main(["demo"]) == 1
     told = capsys.readouterr()
     assert told.out.count("killed no worker of") == 2
-    assert len(session.jobs) == 10
-    assert [job.plan.design for job in session.jobs[:3]] == ["sequential", "allreduce", "ps"]
-    assert all(job.plan.reproducible for job in session.jobs[6:])
+    assert len(session.jobs) == 16
+    assert [job.plan.design for job in session.jobs[:6:2]] == ["sequential", "allreduce", "ps"]
+    assert all(job.plan.reproducible for job in session.jobs[12:])

@@ -22,6 +22,7 @@ from trivium.errors import RunError
 from trivium.observe.figures import duration, loss, percent, rate
 from trivium.observe.page import grid
 from trivium.observe.progress import QuietDisplay
+from trivium.observe.verdict import EQUAL
 from trivium.plan import DESIGNS, Plan, Stopping
 from trivium.record import Progress, Record
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["RACES", "Race", "demo", "verdict_of"]
 
 WORKERS = 2
+REPEATS = 2  # the first run finds everything cold; the better one counts
 HEAD = (
     "model, data",
     "design",
@@ -42,8 +44,9 @@ HEAD = (
     "compute",
     "wait",
     "send+apply",
-    "other",
+    "load+idle",
 )
+SPARE = ("send+apply", "start", "load+idle", "loss")  # columns that go first where the terminal is narrow
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,10 @@ class Race:
 
 
 RACES = (
-    Race("mlp:64", "sklearn:digits", target=0.05, epochs=60, iterations=None),
+    Race("mlp:64", "sklearn:digits", target=0.1, epochs=300, iterations=None),
     Race("logistic", "sklearn:breast_cancer", target=0.07, epochs=None, iterations=100),
 )
-STEADY = Race("mlp:64", "sklearn:digits", target=0.0, epochs=30, iterations=None)  # long enough to be killed in
+STEADY = Race("mlp:64", "sklearn:digits", target=0.0, epochs=120, iterations=None)  # long enough to be killed in
 
 
 class Killer(QuietDisplay):
@@ -91,7 +94,7 @@ def demo(as_json: bool) -> int:
         place = Path(folder)
         for race in RACES:
             records.extend(_race(race, place, screen, signals))
-        screen.text(table(records))
+        screen.text(table(records, screen.width))
         screen.text(verdict_of(records))
         deaths = [_death(design, place, screen, signals) for design in ("allreduce", "ps")]
     for _, told in deaths:
@@ -106,7 +109,8 @@ def _race(race: Race, place: Path, screen: Screen, signals: Signals) -> Iterator
     for design in DESIGNS:
         screen.told([("demo", f"{race.model} on {race.data} by {design} …")])
         plan = Plan(design, workers=None if design == "sequential" else WORKERS)
-        yield _run(_job(race, plan, place), QuietDisplay(), signals)
+        runs = [_run(_job(race, plan, place), QuietDisplay(), signals) for _ in range(REPEATS)]
+        yield min(runs, key=lambda record: record.seconds)
 
 
 def _job(race: Race, plan: Plan, place: Path) -> Job:
@@ -164,12 +168,12 @@ def _death(design: str, place: Path, screen: Screen, signals: Signals) -> tuple[
     return same, f"killed worker process {killer.killed} of {design}: the run went on and ended with {bits}, {times}"
 
 
-def table(records: list[Record]) -> str:
-    """One line a run; shares are of the workers' wall time."""
+def table(records: list[Record], width: int = 200) -> str:
+    """One line a run, at most ``width`` wide; shares are of the workers' wall time, launch and looks included."""
     cells: tuple[Callable[[Record], str], ...] = (
         lambda r: f"{r.model}, {_data_of(r)}",
         lambda r: f"{r.design} {'×'.join(('1', str(r.threads))) if r.design == 'sequential' else r.workers}",
-        lambda r: duration(r.seconds),
+        lambda r: duration(r.seconds) if "target" in r.stopped_by else "not reached",
         lambda r: duration(r.startup_seconds + r.compile_seconds),
         lambda r: rate(r.samples_per_second),
         lambda r: loss(r.loss),
@@ -179,7 +183,13 @@ def table(records: list[Record]) -> str:
         lambda r: percent(_share(r, "encode", "send", "apply")),
         lambda r: percent(_share(r, "load", "idle")),
     )
-    return grid([HEAD, *([cell(record) for cell in cells] for record in records)])
+    shown = dict(zip(HEAD, cells, strict=True))
+    for spare in (None, *SPARE):
+        shown.pop(spare or "", None)
+        text = grid([[*shown], *([cell(record) for cell in shown.values()] for record in records)])
+        if len(text.splitlines()[1]) <= width:
+            break
+    return text
 
 
 def _share(record: Record, *kinds: str) -> float:
@@ -191,17 +201,16 @@ def _data_of(record: Record) -> str:
 
 
 def verdict_of(records: list[Record]) -> str:
-    """Who was fastest, model by model, and by how much; whether the losses agree."""
+    """Who was fastest, model by model, and by how much; whether two processes paid, and the losses agree."""
     told = []
     for model in dict.fromkeys(record.model for record in records):
         own = [record for record in records if record.model == model]
-        ranked = sorted(own, key=lambda record: record.seconds)
         alone = next(record for record in own if record.design == "sequential")
-        text = f"{model}: {ranked[0].design} was first"
-        for record in own:
-            if record is not alone:
-                ratio = record.samples_per_second / max(alone.samples_per_second, 1e-9)
-                text += f"; {record.design} has {ratio:.2f}× the rows/s of one process"
+        others = [record for record in own if record is not alone]
+        ratios = {r.design: r.samples_per_second / max(alone.samples_per_second, 1e-9) for r in others}
+        text = ", ".join(f"{design} {ratio:.2f}×" for design, ratio in ratios.items())
+        paid = [design for design, ratio in ratios.items() if ratio > 1 + EQUAL]
+        verdict = f"{' and '.join(paid)} paid" if paid else "two processes do not pay for so little work"
         spread = max(record.loss for record in own) - min(record.loss for record in own)
-        told.append(f"{text}; losses agree within {spread:.2g}")
+        told.append(f"{model}: rows/s against one process: {text}; {verdict}. Losses agree within {spread:.2g}")
     return "\n".join(told)
