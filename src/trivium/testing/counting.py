@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from trivium.core.lanes import Part
 from trivium.core.messages import (
@@ -32,6 +32,9 @@ __all__ = ["FAILURE", "CountingMemory", "CountingPlane", "CountingStore", "Wrong
 PRIME = (1 << 61) - 1
 KEPT_VERSIONS = 2
 FAILURE = "the program raised"
+
+
+Cut: TypeAlias = tuple[Part, ...]
 
 
 class Wrong(AssertionError):  # noqa: N818 - it reads as a verdict
@@ -83,9 +86,9 @@ class CountingMemory:
     finish_at: int | None = None
     fail_at: int | None = None
     versions: list[dict[int, int]] = field(default_factory=list)
-    totals: list[dict[int, int]] = field(default_factory=list)
+    totals: list[dict[int, tuple[int, Cut]]] = field(default_factory=list)
     blocks: list[_Block] = field(default_factory=list)
-    partials: list[tuple[int, int]] = field(default_factory=list)
+    partials: list[tuple[int, int, Cut]] = field(default_factory=list)
     kept: dict[int, tuple[int, int]] = field(default_factory=dict)
     folding: set[tuple[CountingPlane, int]] = field(default_factory=set)
 
@@ -93,7 +96,7 @@ class CountingMemory:
         self.versions = self.versions or [{0: 0} for _ in range(self.shards)]
         self.totals = [{} for _ in range(self.shards)]
         self.blocks = [_Block() for _ in range(self.lanes)]
-        self.partials = [(-1, 0)] * self.shards
+        self.partials = [(-1, 0, ())] * self.shards
 
     def at(self, clock: int) -> tuple[int, ...]:
         """A at ``clock``; Wrong if some shard cannot be read there."""
@@ -158,7 +161,7 @@ class CountingPlane:
             return self._apply(work)
         if isinstance(work, Fold):
             self.memory.folding.discard((self, work.shard))
-            self.memory.partials[work.shard] = (work.clock, self._summed(work))
+            self.memory.partials[work.shard] = (work.clock, self._summed(work), work.parts)
             return None
         if isinstance(work, Adopt):
             clock = self.memory.clock(work.shard)
@@ -186,7 +189,7 @@ class CountingPlane:
             raise Wrong(f"parameters of clock {clock} changed under a reader")
         for block in self._blocks(work.parts):
             block.writers.discard(self)
-        if clock == self.memory.fail_at:
+        if clock == self.memory.fail_at and work.parts[0].lo == 0:
             raise ValueError(FAILURE)
         for lo, hi in work.parts:
             block = self.memory.blocks[lo]
@@ -207,24 +210,29 @@ class CountingPlane:
             raise Wrong(f"lanes {lanes} summed of {self.memory.lanes}")
         return sum(self.memory.blocks[lo].value for lo, _hi in parts)
 
-    def _total(self, work: Apply) -> int:
+    def _total(self, work: Apply) -> tuple[int, Cut]:
+        """The total, and how it was cut: floats summed in another order have other bits, so one cut binds all shards."""
         memory = self.memory
         if not work.folded:
-            return self._summed(work)
+            return self._summed(work), ()
         if work.authority >= 0:
             return memory.totals[work.authority][work.clock]
-        for shard, (clock, _value) in enumerate(memory.partials):
-            if clock != work.clock:
-                raise Wrong(f"partial sums of shard {shard} are of clock {clock}, wanted {work.clock}")
-        return memory.partials[work.shard][1]
+        _clock, value, cut = memory.partials[work.shard]
+        for shard, (clock, _value, other) in enumerate(memory.partials):
+            if clock != work.clock or other != cut:
+                raise Wrong(f"partial sums of shard {shard} are of clock {clock}, {other}; wanted {work.clock}, {cut}")
+        return value, cut
 
     def _apply(self, work: Apply) -> tuple[bool, int, float, float, float]:
         memory = self.memory
         held = memory.versions[work.shard]
         if max(held) != work.clock:
             raise Wrong(f"clock {work.clock} applied to shard {work.shard} at {max(held)}")
-        total = self._total(work)
-        memory.totals[work.shard][work.clock] = total
+        total, cut = self._total(work)
+        for shard, totals in enumerate(memory.totals):
+            if totals.get(work.clock, (0, cut))[1] != cut:
+                raise Wrong(f"clock {work.clock} is cut as {cut} in shard {work.shard}, otherwise in {shard}")
+        memory.totals[work.shard][work.clock] = (total, cut)
         held[work.clock + 1] = (held[work.clock] + total * (work.shard + 1)) % PRIME
         for old in sorted(held)[:-KEPT_VERSIONS]:
             del held[old]
@@ -263,7 +271,7 @@ class CountingStore:
             self._save(record, held[record.clock])
         elif isinstance(record, Manifest):
             for shard in range(self.memory.shards):
-                if (shard, record.clock) not in self.shards:
+                if (shard, record.clock) not in self.shards.keys() - self.broken:
                     raise Wrong(f"manifest of clock {record.clock} without shard {shard}")
             self.manifests.append(record)
 

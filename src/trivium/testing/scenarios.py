@@ -48,6 +48,8 @@ class Scenario:
     checkpoint_every: float | None = None
     disk_full_after: int | None = None
     fail_at: int | None = None
+    straggler: Address | None = None  # whose works take 30 times as long
+    detect: float = 0.05
     again: tuple[float, ...] = ()  # when the driver of each resumed run is killed
     seed: int = 0
 
@@ -76,10 +78,6 @@ def pace(scenario: Scenario) -> Pace:
         last_sets=("train",),
         keep_best=bool(scenario.look_every),
     )
-
-
-def _cost(_address: Address, _work: Work, draw: random.Random) -> float:
-    return 1e-4 + draw.random() * 4e-3
 
 
 def _announced_after_written(store: CountingStore) -> Watch:
@@ -141,10 +139,15 @@ def _assemble(
     members, names = topology(scenario)
     memory = store.memory
     memory.fail_at = scenario.fail_at
+
+    def cost(address: Address, _work: Work, draw: random.Random) -> float:
+        return (1e-4 + draw.random() * 4e-3) * (30 if address == scenario.straggler else 1)
+
     simulation = Simulation(
         seed=scenario.seed,
         driver=DRIVER,
-        cost=_cost,
+        cost=cost,
+        detect=scenario.detect,
         store=store,
         network=scenario.network,
         faults=scenario.faults,
@@ -318,9 +321,9 @@ def draw(seed: int) -> Scenario:
         clocks=rng.randint(1, 12),
         elementwise=rng.random() < 0.5,
         reproducible=rng.random() < 0.5,
-        look_every=rng.choice([0, 3]),
+        look_every=rng.choice([0, 1, 3]),
         network=Network(
-            jitter=rng.choice([1e-5, 1e-3]),
+            jitter=rng.choice([1e-5, 1e-3, 1e-2]),
             lost=rng.choice([0.0, 0.0, 0.05, 0.2]),
             doubled=rng.choice([0.0, 0.1]),
             ordered=rng.random() < 0.7,
@@ -330,12 +333,15 @@ def draw(seed: int) -> Scenario:
     )
     if rng.random() < 0.2:
         scenario = replace(scenario, finish_at=rng.randint(1, scenario.clocks), look_every=0)
+    members, _names = topology(scenario)
     return replace(
         scenario,
+        straggler=rng.choice(members.workers) if rng.random() < 0.2 else None,
+        detect=rng.choice([0.001, 0.05]),
         faults=_faults(rng, scenario),
         stop_at=rng.random() * 0.1 if rng.random() < 0.1 else None,
         disk_full_after=rng.randint(0, 12) if rng.random() < 0.03 else None,
-        fail_at=rng.randrange(scenario.clocks) if rng.random() < 0.05 else None,
+        fail_at=rng.randrange(scenario.clocks) if rng.random() < 0.1 else None,
         again=tuple(rng.random() * 0.1 for _ in range(rng.choice([0, 0, 1, 2]))),
     )
 
@@ -344,7 +350,7 @@ def _faults(rng: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
     members, _names = topology(scenario)
     faults: list[Fault] = []
     for _ in range(rng.choice([0, 1, 1, 2, 3])):
-        target = rng.choice(members.all) if rng.random() < 0.85 else DRIVER
+        target = rng.choice(members.all) if rng.random() < 0.75 else DRIVER
         at = rng.random() * 0.15
         kind = rng.random()
         if kind < 0.6:
@@ -355,4 +361,11 @@ def _faults(rng: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
             faults.append(Partition(target, at, rng.choice([0.005, 0.6, 30.0 if target == DRIVER else 1000.0])))
     if rng.random() < 0.1:
         faults.append(SlowDisk(rng.choice((DRIVER, *members.all)), rng.choice([0.05, 0.5])))
+    if rng.random() < 0.05:
+        faults += _power_cut(rng.random() * 0.15, rng.choice(members.holders))
     return tuple(faults)
+
+
+def _power_cut(at: float, holder: Address) -> list[Fault]:
+    """Driver and ``holder`` die, one after the other, while the orphan saves."""
+    return [SlowDisk(holder, 0.05), Kill(DRIVER, at), Kill(holder, at + 0.06)]
