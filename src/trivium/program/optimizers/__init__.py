@@ -83,5 +83,5 @@ def compile_kernels(dtype: str = "float32", names: tuple[str, ...] = NAMES) -> N
     for name in names:
         # Kernels are compiled for the types of their arguments alone: any values will do.
         l1 = 0.0 if name == "lbfgs" else 0.1
-        clipped = {"clip_norm": 1.0} if "clip_norm" in options_of(name) else {}
-        minimize(bowl, np.ones(3, dtype), optimizer(name, **clipped), l1=l1, max_clocks=4)
+        further: dict[str, Any] = {"clip_norm": 1.0} if "clip_norm" in options_of(name) else {"precondition": True}
+        minimize(bowl, np.ones(3, dtype), optimizer(name, **further), l1=l1, max_clocks=4)

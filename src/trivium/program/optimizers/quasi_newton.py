@@ -8,6 +8,10 @@ Rules
 * Phases: ``FIRST`` (``a`` is where training begins), ``SEARCH`` (``a`` is a trial of the line search), ``DONE``.
 * An accepted trial gives a pair (s, y) if s'y is safely positive, then a new direction and a trial at t = 1. Without
   history the direction is −p and the first trial moves by 1 (t = 1/‖p‖).
+* With ``precondition`` the second clock is a ``PROBE``: all penalised elements moved by the same small length, whence
+  the change of the gradient is proportional to the row sums of the Hessian. For features of one sign (counts) these bound
+  it, D ⪰ H, and set rare columns apart from frequent ones. Where the gradient of many columns falls instead, or
+  is not finite there, there is no such bound: the run goes on without.
 * A failed line search goes back to the best point, forgets the history and goes down −p once; failing again, it ends.
 * What is live is never written: see ``curvature`` for the rows of the ring. When done, ``out`` is the best point.
 
@@ -35,7 +39,9 @@ __all__ = ["REASONS", "Memo", "QuasiNewton"]
 
 Floats = NDArray[np.float64]
 
-FIRST, SEARCH, DONE = 0, 1, 2
+FIRST, SEARCH, DONE, PROBE = 0, 1, 2, 3
+PROBE_LENGTH = 1e-3
+MOST_FALLING = 0.01  # share of columns whose gradient may fall over the probe
 REASONS = (
     "running",
     "every element of the gradient is within tol",
@@ -73,6 +79,7 @@ class Memo:
     high_slope: float = 0
     closed: float = 0
     tries: float = 0
+    scaled: float = 0
 
     @classmethod
     def of(cls, head: Floats) -> Memo:
@@ -138,6 +145,10 @@ class _Sums:
 class QuasiNewton(Optimizer):
     """Base of L-BFGS and OWL-QN.
 
+    ``precondition`` spends one evaluation on scaling the columns, for text and other counts. Measured on logistic
+    regression, evaluations to 0.1 % of the optimum: 25,000 film reviews with 79,769 words at l2 = 1e-5, 19 instead of
+    64 (SciPy's L-BFGS-B: 62); a9a and w8a, hardly a difference; few independent columns, up to twice as many.
+
     ``tol`` ends the run when no element of the (pseudo-)gradient of the *mean* objective exceeds it, as ``gtol`` of
     SciPy; ``ftol`` when (f − f')/max(|f|, |f'|, 1) does not exceed it. ``memory`` is the number m of pairs kept.
     """
@@ -145,6 +156,7 @@ class QuasiNewton(Optimizer):
     tol: float = 1e-4
     memory: int = 10
     ftol: float = 64 * 2.220446049250313e-16
+    precondition: bool = False
 
     needs_full_batch: ClassVar[bool] = True
 
@@ -155,7 +167,7 @@ class QuasiNewton(Optimizer):
         require(self.name, "memory", self.memory, self.memory >= 1, "1 or more")
         rows = self.memory + 1
         object.__setattr__(self, "head_size", len(fields(Memo)) + Gram.size(rows))
-        object.__setattr__(self, "ring", 2 * rows + 6)
+        object.__setattr__(self, "ring", 2 * rows + 7)
         object.__setattr__(self, "scalar_count", len(curvature.COLUMNS) + curvature.PER_PAIR * self.memory)
 
     @abstractmethod
@@ -185,7 +197,10 @@ class QuasiNewton(Optimizer):
             out[:] = 0.0
             return
         x, grad, _ = self._rows(memo)
-        rows = np.array([self.memory + 1, x if memo.phase == SEARCH else -1, grad], np.int64)
+        if memo.phase == PROBE:
+            self._probe(a, g, state.ring, memo, step, out)
+            return
+        rows = np.array([self.memory + 1, x if memo.phase == SEARCH else -1, grad, self._root(memo)], np.int64)
         c = np.array([_inverse(step), step.l2, self.l1_factor(step)], a.dtype)
         ring, penalised = frozen(state.ring), frozen(step.penalised)
         curvature.measure(frozen(a), frozen(g), ring, self._live(memo), rows, penalised, c, float(self.tol), out)
@@ -198,6 +213,10 @@ class QuasiNewton(Optimizer):
             out[:] = a
             return
         gram = Gram(new.head[len(fields(Memo)) :], self.memory + 1)
+        if memo.phase == PROBE:
+            memo = self._condition(memo, totals, a, g, gram, state.ring, step, out)
+            new.head[: len(fields(Memo))] = astuple(memo)
+            return
         sums = _Sums.of(totals, len(self._live(memo)))
         f = step.loss * _inverse(step) + 0.5 * step.l2 * sums.ww + self.l1_factor(step) * sums.w1
         if memo.phase == FIRST and not (math.isfinite(f) and math.isfinite(sums.pp)):
@@ -218,7 +237,10 @@ class QuasiNewton(Optimizer):
             return Accept()
         usable = math.isfinite(f) and math.isfinite(sums.pp)
         trial = Point(memo.t, f if usable else math.inf, sums.gs / memo.t)
-        return self.judge(memo.search, trial, sums.qs, 4 * float(np.finfo(dtype).eps))
+        search = memo.search
+        if math.isnan(memo.slope):  # the first direction after the probe: its slope is known only now
+            search = Search.begin(memo.f, sums.qs / memo.t)
+        return self.judge(search, trial, sums.qs, 4 * float(np.finfo(dtype).eps))
 
     def _accept(
         self, memo: Memo, sums: _Sums, f: float, a: Flat, g: Flat, ring: Flat, gram: Gram, step: Step, out: Flat
@@ -236,6 +258,11 @@ class QuasiNewton(Optimizer):
         if sums.above == 0 or level:
             out[:] = a
             return after.done(FLAT if sums.above == 0 else LEVEL)
+        if self.precondition and not begun:
+            out[:] = a
+            for lo, hi in step.penalised:
+                out[lo:hi] += a.dtype.type(PROBE_LENGTH)
+            return replace(after, phase=PROBE)
         return self._set_out(after, gram, ring, step, out)
 
     def _retry(self, memo: Memo, verdict: Accept | Try | Fail, gram: Gram, ring: Flat, step: Step, out: Flat) -> Memo:
@@ -254,6 +281,26 @@ class QuasiNewton(Optimizer):
         self._walk(after, ring, step, out)
         return after
 
+    def _probe(self, a: Flat, g: Flat, ring: Flat, memo: Memo, step: Step, out: Floats) -> None:
+        rows = np.array(self._rows(memo), np.int64)
+        c = np.array([_inverse(step), step.l2], a.dtype)
+        curvature.probe(frozen(a), frozen(g), frozen(ring), rows, frozen(step.penalised), c, out)
+
+    def _condition(
+        self, memo: Memo, totals: Floats, a: Flat, g: Flat, gram: Gram, ring: Flat, step: Step, out: Flat
+    ) -> Memo:
+        """Take the probe in, and go down the preconditioned gradient with t = 1, which a bound D ⪰ H allows."""
+        change, falling, count = totals[:3].tolist()
+        mean = change / (PROBE_LENGTH * max(count, 1.0))
+        if not (math.isfinite(mean) and mean > 0 and falling <= MOST_FALLING * count):
+            return self._set_out(memo, gram, ring, step, out)
+        memo = replace(memo, scaled=1)
+        x, grad, _ = self._rows(memo)
+        rows = np.array([x, grad, self._root(memo)], np.int64)
+        c = np.array([_inverse(step), step.l2], a.dtype)
+        curvature.condition(frozen(a), frozen(g), ring, rows, PROBE_LENGTH, mean, frozen(step.penalised), c)
+        return self._head_for(memo, np.array([-1.0]), 1.0, math.nan, ring, step, out)
+
     def _set_out(self, memo: Memo, gram: Gram, ring: Flat, step: Step, out: Flat) -> Memo:
         """Write a new direction and its first trial point."""
         weights, slope = coefficients(gram, self._live(memo))
@@ -265,8 +312,12 @@ class QuasiNewton(Optimizer):
             out[:] = ring[x]
             return memo.done(STUCK)
         t = 1.0 if memo.pairs > memo.first else 1.0 / math.sqrt(-slope)
+        return self._head_for(memo, weights, t, slope, ring, step, out)
+
+    def _head_for(self, memo: Memo, weights: Floats, t: float, slope: float, ring: Flat, step: Step, out: Flat) -> Memo:
+        """Write the direction that ``weights`` make, and in ``out`` its point at ``t``."""
         memo = replace(memo, towards=1 - memo.towards).searching(t, Search.begin(memo.f, slope))
-        rows = np.array([self.memory + 1, *self._rows(memo)], np.int64)
+        rows = np.array([self.memory + 1, *self._rows(memo), self._root(memo)], np.int64)
         c = np.array([self.l1_factor(step)], ring.dtype)
         curvature.direct(ring, rows, self._live(memo), weights, frozen(step.penalised), c)
         self._walk(memo, ring, step, out)
@@ -295,12 +346,16 @@ class QuasiNewton(Optimizer):
         spare = int(memo.pairs) % (self.memory + 1)
         pair = (spare, self.memory + 1 + spare) if keep else (-1, -1)
         c = np.array([_inverse(step), step.l2], a.dtype)
-        old, new = np.array([x, grad], np.int64), np.array([*pair, new_x, new_g], np.int64)
+        old, new = np.array([x, grad, self._root(memo)], np.int64), np.array([*pair, new_x, new_g], np.int64)
         curvature.remember(frozen(a), frozen(g), ring, old, new, frozen(step.penalised), c)
 
     def _live(self, memo: Memo) -> NDArray[np.int64]:
         """Physical rows of the pairs in use, oldest first."""
         return np.arange(memo.first, memo.pairs, dtype=np.int64) % (self.memory + 1)
+
+    def _root(self, memo: Memo) -> int:
+        """Physical row of the preconditioner, −1 if there is none."""
+        return 2 * (self.memory + 1) + 6 if memo.scaled else -1
 
     def _rows(self, memo: Memo) -> tuple[int, int, int]:
         """Physical rows of x, g and d."""
