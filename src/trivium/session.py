@@ -34,7 +34,7 @@ from trivium.record import Observer, Progress, Record, SilentObserver
 from trivium.runtime import board as boards
 from trivium.runtime.host import Trace
 from trivium.runtime.local import DriverHost, LocalNode
-from trivium.runtime.plane import Facts
+from trivium.runtime.plane import ArrayPlane, Facts
 from trivium.runtime.pool import GRACE, Pool
 from trivium.runtime.store import Checkpoint, RunStore, append_line, newest_checkpoint, write_whole
 from trivium.staffing import Staffing, staff
@@ -341,7 +341,7 @@ class Live:
             try:
                 stop = host.run()
                 clean = not stop.error and not self._killed
-                params = final_params(node, agenda) if not stop.error else None
+                params = final_params(node.plane, agenda) if not stop.error else None
                 timing = teller.close(host, node)
             finally:
                 host.close()
@@ -462,9 +462,8 @@ def _json(value: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=1)
 
 
-def final_params(node: LocalNode, agenda: Agenda) -> NDArray[Any]:
+def final_params(plane: ArrayPlane, agenda: Agenda) -> NDArray[Any]:
     """The kept parameters if there are any better ones than the last, else the last; a copy."""
-    plane = node.plane
     if agenda.pace.keep_best and agenda.kept >= 0 and agenda.kept == agenda.best_clock != agenda.clock:
         return plane.arrays.kept.copy()
     plane.read(agenda.clock)

@@ -212,6 +212,7 @@ class DriverHost(RoleHost):
         self._next_look = self._next_show = 0.0
         self._began = time.monotonic()
         self._looked = time.monotonic()
+        self._soon = min(1.0, patience / 2)  # seconds after which the silent and the slow are shown
         self._done_in: dict[int, deque[float]] = {}
         self._latest: dict[int, tuple[float, float]] = {}  # what each is at: since when, and how long so far
 
@@ -269,9 +270,20 @@ class DriverHost(RoleHost):
             self.joined_at = time.perf_counter()
             return [PeerJoined(address)]
         silent = now - float(words[boards.BEAT]) * 1e-9
-        if state == boards.READY and silent > self.patience and not away:
-            return [PeerSilent(address, silent, self.board.doing(index) or "waiting")]
+        if state == boards.READY and silent > self._soon and not away:
+            doing = self._suspect(index, self.board.doing(index), silent)
+            return [PeerSilent(address, silent, doing)] if silent > self.patience else []
         return self._judge_compute(index, now)
+
+    def _suspect(self, index: int, doing: str, seconds: float) -> str:
+        """Show ``index`` to the person, with the place where it is; what it does, in words."""
+        seat = self.node.seats[index - 1]
+        if index not in self.suspects:
+            seat.ask_stack()  # to be read at a later look
+        place = _innermost(seat.stack_text())
+        doing = doing or ("computing" if place else "stopped by a signal" if seat.stopped() else "waiting")
+        self.suspects[index] = f"{self.driver.name(self.addresses[index])}: {doing}{place} for {seconds:.1f} s"
+        return f"{doing}{place}"
 
     def _judge_compute(self, index: int, now: float) -> list[Event]:
         """A compute far beyond its own median is a suspect; beyond the patience it counts as silence."""
@@ -281,17 +293,12 @@ class DriverHost(RoleHost):
             return []
         took = self.board.since(index, now)
         usual = self._usual(index, now - took, took)
-        if took <= max(min(1.0, self.patience / 2), SUSPECT * usual):
+        if took <= max(self._soon, SUSPECT * usual):
             self.suspects.pop(index, None)
             return []
-        seat = self.node.seats[index - 1]
-        if index not in self.suspects:
-            seat.ask_stack()  # to be read at a later look
-        doing = f"{doing}{_innermost(seat.stack_text())}"
-        self.suspects[index] = f"{self.driver.name(self.addresses[index])}: {doing} since {took:.1f} s"
-        if took > max(self.patience, SUSPECT * usual):
-            return [PeerSilent(self.addresses[index], took, doing)]
-        return []
+        doing = self._suspect(index, doing, took)
+        lost = took > max(self.patience, SUSPECT * usual)
+        return [PeerSilent(self.addresses[index], took, doing)] if lost else []
 
     def _usual(self, index: int, began: float, took: float) -> float:
         """Median seconds of what ``index`` has finished computing; 0 if nothing was seen yet."""

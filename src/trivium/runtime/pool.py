@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from trivium.errors import LostError, RunError
 from trivium.runtime.zygote import Child, Exited, Zygote
@@ -56,6 +57,14 @@ class Seat:
         poll = select.poll()
         poll.register(self.child.pidfd, select.POLLIN)
         return bool(poll.poll(max(0.0, within) * 1000))
+
+    def stopped(self) -> bool:
+        """Whether a signal has stopped it (SIGSTOP)."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] == "T"
 
     def ask_stack(self) -> None:
         """Let it write where it is; it can be read with ``stack_text`` a moment later."""
