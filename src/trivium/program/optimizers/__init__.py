@@ -40,7 +40,7 @@ def options_of(name: str) -> tuple[str, ...]:
     """The options that ``name`` takes.
 
     >>> options_of("lbfgs")
-    ('tol', 'memory', 'ftol')
+    ('tol', 'memory', 'ftol', 'precondition')
     """
     return tuple(field.name for field in fields(family(name)))  # type: ignore[arg-type]  # all are dataclasses
 
@@ -50,8 +50,8 @@ def optimizer(name: str, **options: Any) -> Optimizer:
 
     Raises UsageError for an unknown name or a bad value, PlanError for an option that this optimizer cannot use.
 
-    >>> optimizer("adam", lr=0.01)
-    Adam(lr=0.01, b1=0.9, b2=0.999, eps=1e-08, clip_norm=None)
+    >>> optimizer("momentum", lr=0.01).momentum
+    0.9
     """
     made, allowed = family(name), options_of(name)
     given = {key: value for key, value in options.items() if value is not None}

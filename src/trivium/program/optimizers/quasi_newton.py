@@ -9,8 +9,8 @@ Rules
 * An accepted trial gives a pair (s, y) if s'y is safely positive, then a new direction and a trial at t = 1. Without
   history the direction is −p and the first trial moves by 1 (t = 1/‖p‖).
 * With ``precondition`` the second clock is a ``PROBE``: all penalised elements moved by the same small length, whence
-  the change of the gradient is proportional to the row sums of the Hessian. For features of one sign (counts) these bound
-  it, D ⪰ H, and set rare columns apart from frequent ones. Where the gradient of many columns falls instead, or
+  the change of the gradient is proportional to the row sums of the Hessian. For features of one sign (counts) these
+  bound it, D ⪰ H, and set rare columns apart from frequent ones. Where the gradient of many columns falls instead, or
   is not finite there, there is no such bound: the run goes on without.
 * A failed line search goes back to the best point, forgets the history and goes down −p once; failing again, it ends.
 * What is live is never written: see ``curvature`` for the rows of the ring. When done, ``out`` is the best point.
