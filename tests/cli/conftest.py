@@ -13,6 +13,7 @@ from trivium.data.table import Table
 from trivium.program.logistic import Logistic
 from trivium.program.optimizers import optimizer
 from trivium.program.program import Defaults
+from trivium.runtime import early
 from trivium.testing.records import a_moment, a_record
 
 
@@ -59,7 +60,8 @@ class FakeSession(types.ModuleType):
 
     def __init__(self):
         super().__init__("trivium.session")
-        self.jobs, self.lives, self.yardsticks, self.warmed = [], [], [], []
+        self.jobs, self.lives, self.yardsticks = [], [], []
+        self.begun = []
         self.error = self.during = None
         self.deaf, self.polls, self.alone = False, 2, 1000.0
         self.record = a_record()
@@ -93,9 +95,6 @@ class FakeSession(types.ModuleType):
         self.lives.append(FakeLive(self, replace(self.record, run=str(out))))
         return self.lives[-1]
 
-    def warm(self, *, xla):
-        self.warmed.append(xla)
-
     def yardstick(self, job, threads, seconds):
         self.yardsticks.append((threads, seconds))
         return self.alone
@@ -118,6 +117,7 @@ def session(monkeypatch, tmp_path):
     models.model = lambda text: FakeMlp() if text.startswith("mlp") else Logistic()
     for name, module in (("session", fake), ("data.read", reader), ("program.models", models)):
         monkeypatch.setitem(sys.modules, f"trivium.{name}", module)
+    monkeypatch.setattr(early, "begin", lambda *, xla: fake.begun.append(xla))
     monkeypatch.setattr(trivium, "session", fake, raising=False)
     monkeypatch.chdir(tmp_path)
     return fake

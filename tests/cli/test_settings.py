@@ -63,6 +63,14 @@ def test_test_rows_fit_the_training_rows(job_of):
     assert job.test.classes == job.data.classes
 
 
+def test_processes_begin_before_anything_heavy_and_only_for_a_real_run(session):
+    main(["train", "mlp:64", "d", "-q"])
+    main(["train", "logistic", "d", "-q"])
+    main(["train", "logistic", "d", "--dry-run"])
+    main(["train", "logistic", "d", "-w", "2"])
+    assert session.begun == [True, False]
+
+
 def test_the_plan_is_as_asked(job_of):
     plan = job_of("mlp:64 d --design ps -w 2 --lanes 4 --shards 3 --pin --reproducible --combine model --every 5").plan
     assert (plan.design, plan.workers, plan.lanes, plan.shards, plan.pin) == ("ps", 2, 4, 3, True)

@@ -10,7 +10,7 @@ def pool(monkeypatch):
     """A pool whose children are names; none of them ever dies."""
     count = iter(range(100))
     monkeypatch.setattr(Pool, "_ready", lambda _: None)
-    monkeypatch.setattr(Pool, "_fork", lambda *_: Seat(SimpleNamespace(pid=next(count)), None))
+    monkeypatch.setattr(Pool, "_fork", lambda *_: Seat(SimpleNamespace(pid=next(count)), None, -1))
     monkeypatch.setattr(Pool, "_answered", lambda *_: True)
     monkeypatch.setattr(Seat, "gone", lambda *_: False)
     return Pool(())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trivium.program.optimizers.base import Optimizer
     from trivium.program.program import Defaults, Program
 
-__all__ = ["Settings", "settle"]
+__all__ = ["Settings", "plan_of", "settle"]
 
 BATCH = 256  # of a first-order optimizer, where the program's own default is the full batch
 EPOCHS = 50
@@ -38,9 +38,8 @@ class Settings:
     seed: int
 
 
-def settle(asked: Asked) -> Settings:
+def settle(asked: Asked, plan: Plan) -> Settings:
     """Fill in the defaults of the model; PlanError where options do not go together."""
-    plan = _plan(asked)
     from trivium.program.models import model
 
     program = model(asked.model)
@@ -66,8 +65,8 @@ def settle(asked: Asked) -> Settings:
     )
 
 
-def _plan(asked: Asked) -> Plan:
-    """The plan; what needs only the plan is checked first, in the words of the command line."""
+def plan_of(asked: Asked) -> Plan:
+    """The plan, checked in the words of the command line as far as that needs nothing else; imports little."""
     check(asked, Chosen("", validates=True), rules=PLAN_RULES)
     given: dict[str, Any] = {} if asked.lanes is None else {"lanes": asked.lanes}
     return Plan(

@@ -29,24 +29,26 @@ __all__ = ["train"]
 
 def train(asked: Asked) -> int:
     """Carry out ``trivium train``; returns the exit code."""
-    from trivium.cli.settings import settle
+    from trivium.cli.settings import plan_of, settle
+    from trivium.runtime import early
 
     screen, stopping = Screen(asked.quiet), dict[str, Any]()
     _free(asked.out)
     with Signals() as signals:
-        settings = settle(asked)
+        plan = plan_of(asked)
         if not asked.dry_run:
-            _warm(settings)
+            early.begin(xla=asked.model.startswith("mlp"))
+        settings = settle(asked, plan)
         display = open_display(sys.stderr, stopping, asked.quiet)
         began = time.monotonic()
         rows = _load(asked, settings, display)
         reading = time.monotonic() - began
         stopping.update(bounds(settings.stopping))
         settings = replace(settings, program=settings.program.for_data(rows.train.spec))
-        about, plan = describe(rows), _plan_words(settings, rows)
-        head = [*data_lines(about), ("plan", plan_text(plan)), ("stop", stopping_text(stopping))]
+        about, words = describe(rows), _plan_words(settings, rows)
+        head = [*data_lines(about), ("plan", plan_text(words)), ("stop", stopping_text(stopping))]
         if asked.dry_run:
-            return _dry_run(settings, rows, {"data": about, "plan": plan}, head, screen, asked.as_json)
+            return _dry_run(settings, rows, {"data": about, "plan": words}, head, screen, asked.as_json)
         job = _job(asked, settings, rows)
         screen.told([*head, ("run", str(job.out))])
         try:
@@ -65,13 +67,6 @@ def _load(asked: Asked, settings: Settings, display: Display) -> Rows:
     finally:
         display.stage("load", time.monotonic() - began)
         display.close()
-
-
-def _warm(settings: Settings) -> None:
-    """Let the processes that workers are forked from import what they need while rows are read here."""
-    from trivium import session
-
-    session.warm(xla=settings.program.xla)
 
 
 def _run(job: Job, display: Display, screen: Screen, signals: Signals, as_json: bool, reading: float) -> int:
