@@ -32,6 +32,7 @@ from trivium.program.params import Layout
 from trivium.program.program import Program
 from trivium.record import Observer, Progress, Record, SilentObserver
 from trivium.runtime import board as boards
+from trivium.runtime.early import pool_for
 from trivium.runtime.host import Trace
 from trivium.runtime.local import DriverHost, LocalNode
 from trivium.runtime.plane import ArrayPlane, Facts
@@ -87,7 +88,7 @@ class Session:
             held.close()
             held = None
         if held is None:
-            held = self._pools[xla] = Pool(MODULES + XLA_MODULES if xla else MODULES, max(grace, GRACE))
+            held = self._pools[xla] = pool_for(xla=xla, grace=max(grace, GRACE))
         return held
 
     def warm(self, *, xla: bool) -> None:
@@ -124,8 +125,6 @@ class Session:
         self.close()
 
 
-MODULES = ("numpy", "numba", "scipy.sparse", "trivium.runtime.child", "trivium.runtime.store")
-XLA_MODULES = ("jax", "trivium.program.kernels.xla", "trivium.program.kernels.network")
 _implicit: list[Session] = []
 
 
