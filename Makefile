@@ -38,8 +38,8 @@ lint: setup ## style and the direction of imports
 types: setup ## mypy --strict
 	$(BIN)/mypy
 
-fast: setup ## the tests that start no processes
-	$(BIN)/pytest -m 'not slow'
+fast: setup ## the tests that start no processes of a run, two at a time, and the examples in docstrings
+	$(BIN)/pytest -m 'not slow' -n 2 --dist worksteal
 
 slow: setup ## the tests that start and kill real processes; never two at a time, they need the cores
 	$(BIN)/pytest -m slow
