@@ -15,6 +15,7 @@ from trivium.core.lanes import Part
 from trivium.core.messages import (
     BEST,
     Adopt,
+    Ahead,
     Apply,
     EvaluateRows,
     Fold,
@@ -163,6 +164,8 @@ class CountingPlane:
             self.memory.folding.discard((self, work.shard))
             self.memory.partials[work.shard] = (work.clock, self._summed(work), work.parts)
             return None
+        if isinstance(work, Ahead):
+            return None
         if isinstance(work, Adopt):
             clock = self.memory.clock(work.shard)
             return clock, clock == self.memory.finish_at
@@ -211,7 +214,7 @@ class CountingPlane:
         return sum(self.memory.blocks[lo].value for lo, _hi in parts)
 
     def _total(self, work: Apply) -> tuple[int, Cut]:
-        """The total, and how it was cut: floats summed in another order have other bits, so one cut binds all shards."""
+        """The total and its cut: floats summed in another order have other bits, so one cut binds all shards."""
         memory = self.memory
         if not work.folded:
             return self._summed(work), ()

@@ -202,7 +202,9 @@ def _ended_well(life: Life, outcome: Outcome) -> bool:
 
 def check(life: Life, outcome: Outcome) -> None:
     """What must hold at the end of any run."""
-    if outcome.seconds >= LONGEST or outcome.events >= MOST_EVENTS or not (outcome.quiet or outcome.stops):
+    dies = any(isinstance(fault, Kill) and fault.target == DRIVER for fault in life.scenario.faults)
+    gone = dies and DRIVER not in outcome.stops  # whoever is stopped then, stays: see _check_orphans
+    if (outcome.seconds >= LONGEST and not gone) or outcome.events >= MOST_EVENTS:
         raise Wrong(f"did not end within {LONGEST} s: driver {life.driver.phase}, asked {life.driver.waiting()}")
     _check_memory(life)
     _check_history(life)
@@ -334,20 +336,25 @@ def draw(seed: int) -> Scenario:
     if rng.random() < 0.2:
         scenario = replace(scenario, finish_at=rng.randint(1, scenario.clocks), look_every=0)
     members, _names = topology(scenario)
-    return replace(
+    scenario = replace(
         scenario,
         straggler=rng.choice(members.workers) if rng.random() < 0.2 else None,
         detect=rng.choice([0.001, 0.05]),
-        faults=_faults(rng, scenario),
         stop_at=rng.random() * 0.1 if rng.random() < 0.1 else None,
         disk_full_after=rng.randint(0, 12) if rng.random() < 0.03 else None,
         fail_at=rng.randrange(scenario.clocks) if rng.random() < 0.1 else None,
         again=tuple(rng.random() * 0.1 for _ in range(rng.choice([0, 0, 1, 2]))),
     )
+    kind = rng.random()
+    if kind < 0.1:
+        return replace(scenario, faults=_power_cut(rng, members))
+    if kind < 0.2 and len(members.workers) > 2:
+        dies, straggles = members.workers[-1], members.workers[-2]
+        return replace(scenario, faults=(Kill(dies, rng.random() * 0.15),), straggler=straggles)
+    return replace(scenario, faults=_faults(rng, members))
 
 
-def _faults(rng: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
-    members, _names = topology(scenario)
+def _faults(rng: random.Random, members: Members) -> tuple[Fault, ...]:
     faults: list[Fault] = []
     for _ in range(rng.choice([0, 1, 1, 2, 3])):
         target = rng.choice(members.all) if rng.random() < 0.75 else DRIVER
@@ -361,11 +368,15 @@ def _faults(rng: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
             faults.append(Partition(target, at, rng.choice([0.005, 0.6, 30.0 if target == DRIVER else 1000.0])))
     if rng.random() < 0.1:
         faults.append(SlowDisk(rng.choice((DRIVER, *members.all)), rng.choice([0.05, 0.5])))
-    if rng.random() < 0.05:
-        faults += _power_cut(rng.random() * 0.15, rng.choice(members.holders))
     return tuple(faults)
 
 
-def _power_cut(at: float, holder: Address) -> list[Fault]:
-    """Driver and ``holder`` die, one after the other, while the orphan saves."""
-    return [SlowDisk(holder, 0.05), Kill(DRIVER, at), Kill(holder, at + 0.06)]
+def _power_cut(rng: random.Random, members: Members) -> tuple[Fault, ...]:
+    """The driver dies in the midst of the work, and at times a holder too, while it saves on a slow disk."""
+    at, holder = 0.01 + rng.random() * 0.05, rng.choice(members.holders)
+    faults: list[Fault] = [Kill(DRIVER, at)]
+    if rng.random() < 0.5:
+        faults.append(SlowDisk(holder, 0.05))
+        if rng.random() < 0.5:
+            faults.append(Kill(holder, at + 0.06 + rng.random() * 0.05))
+    return tuple(faults)
