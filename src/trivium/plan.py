@@ -65,12 +65,13 @@ class Plan:
     cores: tuple[int, ...] = field(default_factory=lambda: tuple(sorted(os.sched_getaffinity(0))))
 
     def __post_init__(self) -> None:
-        if self.design not in DESIGNS:
-            raise PlanError(unknown("design", self.design, DESIGNS))
-        if self.consistency not in CONSISTENCIES:
-            raise PlanError(unknown("consistency", self.consistency, CONSISTENCIES))
-        if self.combine not in COMBINES:
-            raise PlanError(unknown("combine", self.combine, COMBINES))
+        for kind, given, allowed in (
+            ("design", self.design, DESIGNS),
+            ("consistency", self.consistency, CONSISTENCIES),
+            ("combine", self.combine, COMBINES),
+        ):
+            if given not in allowed:
+                raise PlanError(unknown(kind, given, allowed))
         for name in ("lanes", "every", "patience", "start_timeout", "orphan_timeout", "checkpoint_every"):
             if not getattr(self, name) > 0:
                 raise PlanError(f"{name} must be above 0, got {getattr(self, name)!r}")
@@ -78,18 +79,7 @@ class Plan:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise PlanError(f"{name} must be 1 or more, got {value}")
-        if self.design == "sequential":
-            if self.workers not in (None, 1):
-                raise PlanError(
-                    f"workers={self.workers}: the sequential design is one process; use threads=, or design 'ps' or "
-                    "'allreduce'"
-                )
-        elif self.threads not in (None, 1):
-            raise PlanError(
-                f"threads={self.threads}: workers of {self.design!r} have one thread each; raise workers instead"
-            )
-        if self.shards is not None and self.design == "sequential":
-            raise PlanError("shards: the sequential design does not cut the parameters; use 'ps' or 'allreduce'")
+        self._check_design()
         if self.combine == "sum" and self.every != 1:
             raise PlanError(f"every={self.every} has a meaning only with combine='model'")
         if self.worker_count > self.lanes:
@@ -97,6 +87,22 @@ class Plan:
                 f"workers={self.worker_count} is more than lanes={self.lanes}; a lane is the least unit of work: raise "
                 "lanes (it changes the order of the sums) or lower workers"
             )
+
+    def _check_design(self) -> None:
+        """What the design has no use for is an error, never ignored."""
+        if self.design != "sequential":
+            if self.threads not in (None, 1):
+                raise PlanError(
+                    f"threads={self.threads}: workers of {self.design!r} have one thread each; raise workers instead"
+                )
+            return
+        if self.workers not in (None, 1):
+            raise PlanError(
+                f"workers={self.workers}: the sequential design is one process; use threads=, or design 'ps' or "
+                "'allreduce'"
+            )
+        if self.shards is not None:
+            raise PlanError("shards: the sequential design does not cut the parameters; use 'ps' or 'allreduce'")
 
     @property
     def worker_count(self) -> int:
@@ -110,6 +116,4 @@ class Plan:
         """Threads of each worker's arithmetic."""
         if self.design != "sequential":
             return 1
-        if self.reproducible:
-            return self.threads or len(self.cores)
         return self.threads if self.threads is not None else len(self.cores)

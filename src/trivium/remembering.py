@@ -85,7 +85,7 @@ def remembered_job(run: Path) -> Job:
             f"{sources['data']} is not what {run} was started on (fingerprint {data.fingerprint[:12]}, then "
             f"{before[:12]}); bring the old file back, or start a new run"
         )
-    fit = {"features": data.spec.features, "classes": data.classes or None}
+    fit: dict[str, Any] = {"features": data.spec.features, "classes": data.classes or None}
     valid = sources.get("valid")
     test = sources.get("test")
     plan = dict(asked["plan"])

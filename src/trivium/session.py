@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,12 +25,12 @@ from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda, Evaluated, Pace
 from trivium.core.role import Stop
 from trivium.data.batches import BatchPlan
-from trivium.data.table import Table
+from trivium.data.table import DataSpec, Table
 from trivium.errors import LostError, PlanError, ProgramError, RunError, StorageError, TriviumError, UsageError
 from trivium.plan import Plan, Stopping
 from trivium.program.optimizers.base import Optimizer
 from trivium.program.params import Layout
-from trivium.program.program import Program
+from trivium.program.program import Defaults, Program
 from trivium.record import Observer, Progress, Record, SilentObserver
 from trivium.runtime import board as boards
 from trivium.runtime.early import pool_for
@@ -341,6 +342,7 @@ class Live:
                 stop = host.run()
                 clean = not stop.error and not self._killed
                 params = final_params(node.plane, agenda) if not stop.error else None
+                stop = _in_words(stop, node.plane)
                 timing = teller.close(host, node)
             finally:
                 host.close()
@@ -439,6 +441,18 @@ class Live:
         return record
 
 
+def _in_words(stop: Stop, plane: ArrayPlane) -> Stop:
+    """``converged`` only where F met its own test; it may also have used its iterations up, or be stuck."""
+    optimizer = plane.facts.optimizer
+    if stop.reason != "converged" or not hasattr(optimizer, "reason"):
+        return stop
+    _clock, slot = plane.held[0].versions.current()
+    told: str = optimizer.reason(plane.held[0].states[slot].head)
+    if "used up" in told:
+        return msgspec.structs.replace(stop, reason="max_iter")
+    return msgspec.structs.replace(stop, reason=told) if "line search" in told or "not finite" in told else stop
+
+
 def params_digest(layout: Layout, params: NDArray[Any]) -> str:
     """SHA-256 over the named slices of flat ``params``, in order; the gaps between them do not count."""
     digest = hashlib.sha256()
@@ -456,8 +470,6 @@ def _has_checkpoint(run: Path) -> bool:
 
 
 def _json(value: Any) -> bytes:
-    import msgspec
-
     return msgspec.json.format(msgspec.json.encode(value), indent=1)
 
 
@@ -479,7 +491,7 @@ def prepare(job: Job, *, looks: bool = True) -> Prepared:
     if plan.consistency not in program.consistencies:
         raise PlanError(f"{program.name} cannot be trained under {plan.consistency}: it allows {program.consistencies}")
     defaults = program.defaults
-    optimizer = job.optimizer or defaults.optimizer
+    optimizer = _optimizer(job, defaults, job.data.spec)
     tables = _tables(job, defaults.valid if job.valid is None and job.optimizer is None else None)
     rows = len(tables["train"])
     full = bool(getattr(optimizer, "needs_full_batch", False))
@@ -498,7 +510,7 @@ def prepare(job: Job, *, looks: bool = True) -> Prepared:
 
         program = ModelAveraging(program, optimizer, plan.every, job.l1, l2)
         optimizer, penalties = Average(), (0.0, 0.0)
-    staffing = staff(plan, program, optimizer)
+    staffing = staff(plan, program, optimizer, ahead=program.xla and not batches.full)
     facts = Facts(
         program,
         optimizer,
@@ -510,11 +522,34 @@ def prepare(job: Job, *, looks: bool = True) -> Prepared:
         plan.thread_count,
         *penalties,
         job.seed,
-        job.stopping.max_iter if full else None,
     )
     pace = _pace(job, facts, tables, full=full, looks=looks)
     sample = _sample(rows, job.seed) if pace.watch == "sample" else None
     return Prepared(facts, tables, sample, pace, staffing, job.stopping.max_time)
+
+
+def _optimizer(job: Job, defaults: Defaults, spec: DataSpec) -> Optimizer:
+    """The job's, or the program's; a full-batch one learns here what only job and data tell."""
+    from trivium.program.optimizers.lbfgs import LBFGS
+    from trivium.program.optimizers.owlqn import OWLQN
+    from trivium.program.optimizers.quasi_newton import QuasiNewton
+
+    optimizer, stopping = job.optimizer or defaults.optimizer, job.stopping
+    if not isinstance(optimizer, QuasiNewton):
+        if stopping.tol:
+            raise PlanError(f"tol={stopping.tol:g}: {optimizer.name} has no test of its own; lbfgs and owlqn have")
+        return optimizer
+    if job.l1 and isinstance(optimizer, LBFGS):
+        if job.optimizer is not None:
+            raise PlanError(f"l1={job.l1:g}: lbfgs needs a smooth objective; use owlqn")
+        optimizer = OWLQN(optimizer.tol, optimizer.memory, optimizer.ftol)
+    most = stopping.max_iter or (defaults.iterations or 100 if stopping.epochs is None else None)
+    return replace(
+        optimizer,
+        tol=optimizer.tol if stopping.tol is None else stopping.tol,
+        max_iter=optimizer.max_iter or most,
+        precondition=spec.sparse if optimizer.precondition is None else optimizer.precondition,
+    )
 
 
 def _batch_size(job: Job, default: int | None, *, full: bool) -> int | None:

@@ -46,8 +46,10 @@ class Staffing:
     spin: float
 
 
-def staff(plan: Plan, program: Program, optimizer: Optimizer) -> Staffing:
-    """Roles, shards and cores for ``plan``."""
+def staff(plan: Plan, program: Program, optimizer: Optimizer, *, ahead: bool) -> Staffing:
+    """Roles, shards and cores for ``plan``; ``ahead``: rows must be gathered, which may be done while others are waited
+    for.
+    """
     workers = plan.worker_count
     shards = shard_count(plan, program)
     roster, names = TOPOLOGIES[plan.design](workers, shards)
@@ -56,8 +58,15 @@ def staff(plan: Plan, program: Program, optimizer: Optimizer) -> Staffing:
     for i, address in enumerate(roster.all):
         runs = address in roster.workers
         make = partial(
-            make_role, plan.design, address, plan.lanes, runs, plan.reproducible, plan.orphan_timeout,
+            make_role,
+            plan.design,
+            address,
+            plan.lanes,
+            runs,
+            plan.reproducible,
+            plan.orphan_timeout,
             optimizer.scalar_count == 0,
+            ahead and runs and plan.design != "sequential" and not plan.reproducible,
         )
         index = i if runs else i - workers
         members.append(
@@ -95,13 +104,16 @@ def make_role(
     reproducible: bool,
     orphan_timeout: float,
     elementwise: bool,
+    ahead: bool,
 ) -> Role:
     """The role at ``address``; called in the process that hosts it."""
     if design == "ps" and runs:
-        return ps.Worker(
+        worker = ps.Worker(
             address, DRIVER, lanes, reproducible=reproducible, retry=RETRY, orphan_timeout=orphan_timeout
         )
-    role: Role = HOLDERS[design](
+        worker.read_ahead = ahead
+        return worker
+    role: Any = HOLDERS[design](
         address,
         DRIVER,
         lanes,
@@ -110,7 +122,8 @@ def make_role(
         orphan_timeout=orphan_timeout,
         elementwise=elementwise,
     )
-    return role
+    role.read_ahead = ahead
+    return role  # type: ignore[no-any-return]
 
 
 def _cpus(plan: Plan, index: int) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from typing import Any
 
 from trivium.core.messages import (
     Adopt,
+    Ahead,
     Answer,
     Apply,
     Assign,
@@ -121,6 +122,7 @@ class Member(Role):
         self._on_work: dict[type[Any], Callable[[Any, Any, float], Commands]] = {
             Gradient: self._gradient_done,
             EvaluateRows: self._evaluated,
+            Ahead: self._ahead_done,
             Adopt: self._adopted,
             Fold: self._folded,
             Apply: self._applied,
@@ -224,6 +226,9 @@ class Member(Role):
 
     def _gradient_done(self, work: Gradient, _result: object, _now: float) -> Commands:
         return self._unexpected(work)
+
+    def _ahead_done(self, _work: Ahead, _result: object, _now: float) -> Commands:
+        return []
 
     def _evaluated(self, work: EvaluateRows, _result: object, _now: float) -> Commands:
         return self._unexpected(work)

@@ -15,6 +15,7 @@ from trivium.core.role import Address, Message, Work
 __all__ = [
     "BEST",
     "Adopt",
+    "Ahead",
     "Apply",
     "Assign",
     "Committed",
@@ -183,6 +184,13 @@ BEST = -1
 
 class Gradient(Work, frozen=True, gc=False):
     """Δ of ``clock`` for each part, into its block. Result: none."""
+
+    clock: int
+    parts: tuple[Part, ...]
+
+
+class Ahead(Work, frozen=True, gc=False):
+    """Gather the rows of ``clock`` while others are waited for. Result: none."""
 
     clock: int
     parts: tuple[Part, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trivium.core.lanes import Part, subtrees
 from trivium.core.member import BSP_LEAD, Member
-from trivium.core.messages import Assign, Committed, Done, Evaluate, EvaluateRows, Gradient, Proceed, Push, Sums
+from trivium.core.messages import Ahead, Assign, Committed, Done, Evaluate, EvaluateRows, Gradient, Proceed, Push, Sums
 from trivium.core.role import Address, Commands, Compute, Read, ReadReady, Send
 
 __all__ = ["Runner"]
@@ -26,6 +26,7 @@ class Runner(Member):
         self._behind = 0  # shards not known to have committed clock + 1
         self._work: Gradient | None = None
         self._stale = False
+        self.read_ahead = False  # whether to gather the next rows while the shards are waited for
         self._pushes_to: tuple[Address, ...] = ()
         self._owed = -1  # the ticket of an assignment that is answered once the old term's gradient is done
         self._assigned = -1  # the term of the last assignment; a peer may be fenced and not assigned yet
@@ -85,7 +86,10 @@ class Runner(Member):
             self._owed = -1
             return [*owed, *self._advance()]
         self.stage = "pushed"
-        return self._send_pushes(now)
+        pushes = self._send_pushes(now)
+        if self.read_ahead and self.stage == "pushed" and self.clock + 1 < self.until:
+            pushes.append(Compute(Ahead(self.clock + 1, self.parts)))
+        return pushes
 
     def _send_pushes(self, now: float) -> Commands:
         push = Push(self.term, self.clock, self.parts)

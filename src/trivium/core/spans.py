@@ -1,7 +1,7 @@
 """Where a process's wall time goes: one kind at a time, so that the kinds sum to the whole.
 
-An array of float64 seconds, one for each kind of ``KINDS``, and a mark of what is going on since when. Switching costs an
-addition and two stores; the array may lie in shared memory, so that it outlives its process.
+An array of float64 seconds, one for each kind of ``KINDS``, and a mark of what is going on since when. Switching costs
+an addition and two stores; the array may lie in shared memory, so that it outlives its process.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Spans:
     __slots__ = ("kind", "seconds", "since", "waited")
 
     def __init__(self, seconds: Any, waited: Any, now: float, kind: int = LOAD) -> None:
-        self.seconds: Final = memoryview(seconds)  # a third of the cost of NumPy's scalars
-        self.waited: Final = memoryview(waited)
+        self.seconds: Final[Any] = memoryview(seconds)  # a third of the cost of NumPy's scalars
+        self.waited: Final[Any] = memoryview(waited)
         self.kind = kind
         self.since = now
 

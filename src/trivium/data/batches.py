@@ -1,7 +1,7 @@
 """Which rows a lane reads at a clock: a pure function of (seed, lane, clock).
 
-Shuffling is without replacement, within the lane, one permutation an epoch. Lanes hold contiguous shares of the rows, so
-a full batch is a range and needs no gathering.
+Shuffling is without replacement, within the lane, one permutation an epoch. Lanes hold contiguous shares of the rows,
+so a full batch is a range and needs no gathering.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class BatchPlan:
         return start + stream.permutation(stop - start)
 
     def key(self, lane: int, clock: int) -> int:
-        """Seed of what is random inside Δ for (lane, clock): 64 bits, mixed as splitmix64 does (Steele et al., 2014)."""
+        """Seed of what is random inside Δ for (lane, clock): 64 bits, mixed by splitmix64 (Steele et al., 2014)."""
         z = (self.seed * GOLDEN + (lane << 40) + clock + 1) * GOLDEN & MASK
         z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & MASK
         z = (z ^ z >> 27) * 0x94D049BB133111EB & MASK

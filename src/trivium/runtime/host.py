@@ -211,7 +211,7 @@ class RoleHost:
         began = perf_counter()
         try:
             result = self.plane.carry_out(work)  # type: ignore[union-attr]
-        except Exception as error:  # noqa: BLE001 - user code may raise anything
+        except Exception as error:
             self._after(work, False, told(error))
             return
         now = perf_counter()
@@ -228,7 +228,7 @@ class RoleHost:
         try:
             assert self.plane is not None
             result = (True, self.plane.carry_out(work))
-        except Exception as error:  # noqa: BLE001 - user code may raise anything
+        except Exception as error:
             result = (False, told(error))
         words[boards.OP] = 0
         now = perf_counter()

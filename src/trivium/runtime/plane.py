@@ -1,8 +1,8 @@
 """The plane of real arithmetic: carries work out on the node's arrays.
 
-All processes of a node see the same ``NodeArrays`` (over shared memory, or private under simulation). A lane's delta lies
-in the lane's own block; sums are made in place, up the tree, in the block of the first lane. Versions of A, with the
-optimizer's state and scalars, lie in slots; what is not committed does not exist.
+All processes of a node see the same ``NodeArrays`` (over shared memory, or private under simulation). A lane's delta
+lies in the lane's own block; sums are made in place, up the tree, in the block of the first lane. Versions of A, with
+the optimizer's state and scalars, lie in slots; what is not committed does not exist.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivium.core.lanes import Part
-from trivium.core.messages import BEST, Adopt, Apply, EvaluateRows, Fold, Gradient, KeepShard
+from trivium.core.messages import BEST, Adopt, Ahead, Apply, EvaluateRows, Fold, Gradient, KeepShard
 from trivium.core.reduce import additions, tree_additions
 from trivium.core.role import Work
 from trivium.core.spans import APPLY, COMPUTE, READ, Spans
@@ -24,7 +24,8 @@ from trivium.data.batches import Batch, BatchPlan, LaneReader, lane_rows
 from trivium.data.table import Table
 from trivium.errors import RunError
 from trivium.program.optimizers.base import Optimizer, State, Step
-from trivium.program.params import Layout, Shard
+from trivium.program.optimizers.totals import total
+from trivium.program.params import BLOCK, Layout, Shard
 from trivium.program.program import EVALUATION, Kernel, Program
 from trivium.runtime.versions import SLOTS, Versions
 
@@ -49,7 +50,6 @@ class Facts:
     l1: float
     l2: float
     seed: int
-    max_iterations: int | None = None
 
     @property
     def layout(self) -> Layout:
@@ -109,7 +109,7 @@ class _Held:
     sums: list[NDArray[Any]]  # the same blocks, read-only, as F sees them
     a_read: list[NDArray[Any]]  # likewise
     states_read: list[State]
-    steps: list[memoryview]  # the record of each slot's step
+    steps: list[memoryview[float]]  # the record of each slot's step
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -137,16 +137,18 @@ class ArrayPlane:
         self._private = facts.layout.empty() if len(self.shards) > 1 else arrays.a[0]
         self._view = arrays.a[0]
         self._clock = -1
-        self._stats = [memoryview(row) for row in arrays.stats]
+        self._stats = [memoryview(row).cast("B").cast("d") for row in arrays.stats]
         self._reader = LaneReader(self.tables["train"], facts.batches) if "train" in self.tables else None
         self._kernels: list[Kernel] = []
         self._rows = 0
+        self._gathered: tuple[int, int, int, Any] | None = None  # rows read ahead: clock, lanes, what the kernel made
         self._additions: dict[tuple[Part, ...], list[tuple[int, int]]] = {}
         self._pool: Any = None
         self._do: dict[type[Work], Callable[[Any], Any]] = {
             Gradient: self._gradient,
             Apply: self._apply,
             Fold: self._fold,
+            Ahead: self._read_ahead,
             Adopt: self._adopt,
             EvaluateRows: self._evaluate,
             KeepShard: self._keep,
@@ -167,7 +169,7 @@ class ArrayPlane:
             [_read_only(block) for block in blocks],
             [_read_only(one) for one in a],
             [State(_read_only(one.head), _read_only(one.slots), one.ring) for one in states],
-            [memoryview(n.step[slot, shard.index]) for slot in range(SLOTS)],
+            [memoryview(n.step[slot, shard.index]).cast("B").cast("d") for slot in range(SLOTS)],
         )
 
     # -- start --------------------------------------------------------------------------------------------------------
@@ -198,22 +200,29 @@ class ArrayPlane:
             kernel.delta(self.arrays.a[0], ready, out, 0)
 
     def warm_optimizer(self) -> None:
-        """Run F once on scratch memory, so that its compiled functions are loaded."""
+        """Run F once on scratch memory, so that its compiled functions are loaded.
+
+        What is compiled depends on how arrays lie and whether they may be written: as those of a shard.
+        """
         facts = self.facts
         layout, optimizer = facts.layout, facts.optimizer
-        size = min(layout.size, 4096)
+        size = min(layout.size, BLOCK)
+        room = size + BLOCK * (len(self.shards) > 1)  # a shard that is cut out has gaps between its rows
         a, g, out = (np.zeros(size, layout.dtype) for _ in range(3))
-        ring = np.zeros((optimizer.ring, size), layout.dtype)
-        states = [
-            State(np.zeros(optimizer.head_size), np.zeros((optimizer.slots, size), layout.dtype), ring)
+        ring = np.zeros((optimizer.ring, room), layout.dtype)[:, :size]
+        old, new = (
+            State(np.zeros(optimizer.head_size), np.zeros((optimizer.slots, room), layout.dtype)[:, :size], ring)
             for _ in range(2)
-        ]
-        optimizer.init(a, states[0])
-        step = Step(0, 1.0, 0.0, facts.l1, facts.l2, np.zeros((0, 2), np.int64))
+        )
+        optimizer.init(a, old)
+        old = State(_read_only(old.head), _read_only(old.slots), ring)
+        step = Step(0, 1.0, 0.0, facts.l1, facts.l2, _read_only(np.zeros((0, 2), np.int64)))
         totals = np.zeros(max(1, optimizer.scalar_count))
         if optimizer.scalar_count:
-            optimizer.scalars(a, g, states[0], step, np.zeros((1, optimizer.scalar_count)))
-        optimizer.update(a, g, states[0], totals, step, out, states[1])
+            partials = np.zeros((1, optimizer.scalar_count))
+            optimizer.scalars(_read_only(a), _read_only(g), old, step, partials)
+            totals = total(partials)
+        optimizer.update(_read_only(a), _read_only(g), old, totals, step, out, new)
 
     def _compile(self, rows: int) -> None:
         facts = self.facts
@@ -246,7 +255,8 @@ class ArrayPlane:
 
     def view(self) -> NDArray[Any]:
         """A at the clock that was read last."""
-        return self._view
+        view: NDArray[Any] = self._view
+        return view
 
     def release(self) -> None:
         """Hold nothing any more."""
@@ -292,17 +302,32 @@ class ArrayPlane:
         assert self._reader is not None
         if not self._kernels:
             self._compile(max(1, self.facts.batches.largest(lanes)))
-        kernel, arrays, facts = self._kernels[index], self.arrays, self.facts
+        kernel = self._kernels[index]
+        gathered, self._gathered = self._gathered, None
+        if gathered is not None and gathered[:3] == (clock, lanes.start, lanes.stop):
+            self._differentiate(kernel, gathered[3], lanes.start, clock)
+            return
         batch = self._reader.batch(lanes, clock)
         if len(batch) > self._rows:
             self._compile(len(batch))  # more lanes than before: another worker's were moved here
             kernel = self._kernels[index]
         self._mark(READ)
-        ready = kernel.read(batch)
+        self._differentiate(kernel, kernel.read(batch), lanes.start, clock)
+
+    def _differentiate(self, kernel: Kernel, ready: Any, lane: int, clock: int) -> None:
         self._mark(COMPUTE)
-        stats = kernel.delta(self._view, ready, arrays.blocks[lanes.start], facts.batches.key(lanes.start, clock))
-        row = self._stats[lanes.start]
-        row[0], row[1], row[2] = stats
+        row = self._stats[lane]
+        row[0], row[1], row[2] = kernel.delta(
+            self._view, ready, self.arrays.blocks[lane], self.facts.batches.key(lane, clock)
+        )
+
+    def _read_ahead(self, work: Ahead) -> None:
+        (part,) = work.parts
+        assert self._reader is not None
+        batch = self._reader.batch(range(part.lo, part.hi), work.clock)
+        if self._kernels and len(batch) <= self._rows:
+            self._mark(READ)
+            self._gathered = (work.clock, part.lo, part.hi, self._kernels[0].read(batch))
 
     def _mark(self, kind: int) -> None:
         spans = self.spans
@@ -378,8 +403,7 @@ class ArrayPlane:
             state,
         )
         iterations = optimizer.iterations(state.head, clock + 1)
-        most = self.facts.max_iterations
-        finished = optimizer.finished(state.head) or (most is not None and iterations >= most)
+        finished = optimizer.finished(state.head)
         record, (rows, weight, loss) = held.steps[new], stats
         record[0], record[1], record[2], record[3] = rows, weight, loss, finished
         held.versions.commit(new, clock + 1)
@@ -394,11 +418,10 @@ class ArrayPlane:
         return rows, weight, loss
 
     def _totals(self, work: Apply) -> NDArray[np.float64]:
-        from trivium.program.optimizers.totals import total
-
         if work.authority >= 0:
             _clock, slot = self.held[work.authority].versions.current()
-            return self.arrays.totals[slot, work.authority]
+            bound: NDArray[np.float64] = self.arrays.totals[slot, work.authority]
+            return bound
         return total(self.arrays.partials)
 
     def _adopt(self, work: Adopt) -> tuple[int, bool]:

@@ -1,7 +1,7 @@
 """Programs in trouble: any program with a fault in its Δ, at a place that a test chooses.
 
-A fault strikes before the ``after``-th call of ``delta`` in a process, of which the first is the trial at the start. The
-result is that of the program itself wherever the fault lets it go on, so that bits can be compared.
+A fault strikes before the ``after``-th call of ``delta`` in a process, of which the first is the trial at the start.
+The result is that of the program itself wherever the fault lets it go on, so that bits can be compared.
 """
 
 from __future__ import annotations

@@ -48,8 +48,9 @@ REASONS = (
     "the objective's relative decrease is within ftol",
     "the line search found no lower point, from steepest descent either",
     "the objective is not finite at the starting point",
+    "the iterations allowed are used up",
 )
-RUNNING, FLAT, LEVEL, STUCK, NOT_FINITE = range(5)
+RUNNING, FLAT, LEVEL, STUCK, NOT_FINITE, SPENT = range(6)
 _SAFE = 2.2e-16  # s'y must exceed this times y'y, as in L-BFGS-B (Byrd, Lu, Nocedal, Zhu, 1995)
 
 
@@ -149,14 +150,18 @@ class QuasiNewton(Optimizer):
     regression, evaluations to 0.1 % of the optimum: 25,000 film reviews with 79,769 words at l2 = 1e-5, 19 instead of
     64 (SciPy's L-BFGS-B: 62); a9a and w8a, hardly a difference; few independent columns, up to twice as many.
 
-    ``tol`` ends the run when no element of the (pseudo-)gradient of the *mean* objective exceeds it, as ``gtol`` of
-    SciPy; ``ftol`` when (f − f')/max(|f|, |f'|, 1) does not exceed it. ``memory`` is the number m of pairs kept.
+    None leaves the choice to whoever knows the data: on for sparse rows, else off.
+
+    ``max_iter`` accepted steps at most; the run then ends at the point accepted last. ``tol`` ends the run when no
+    element of the (pseudo-)gradient of the *mean* objective exceeds it, as ``gtol`` of SciPy; ``ftol`` when
+    (f − f')/max(|f|, |f'|, 1) does not exceed it. ``memory`` is the number m of pairs kept.
     """
 
     tol: float = 1e-4
     memory: int = 10
     ftol: float = 64 * 2.220446049250313e-16
-    precondition: bool = False
+    precondition: bool | None = None
+    max_iter: int | None = None
 
     needs_full_batch: ClassVar[bool] = True
 
@@ -165,6 +170,8 @@ class QuasiNewton(Optimizer):
             value = getattr(self, option)
             require(self.name, option, value, 0 <= value < math.inf, "0 or more and finite")
         require(self.name, "memory", self.memory, self.memory >= 1, "1 or more")
+        if self.max_iter is not None:
+            require(self.name, "max_iter", self.max_iter, self.max_iter >= 1, "1 or more")
         rows = self.memory + 1
         object.__setattr__(self, "head_size", len(fields(Memo)) + Gram.size(rows))
         object.__setattr__(self, "ring", 2 * rows + 7)
@@ -255,9 +262,10 @@ class QuasiNewton(Optimizer):
             first = max(memo.first, memo.pairs + 1 - self.memory)
             after = replace(after, pairs=memo.pairs + 1, first=first)
         self._remember(a, g, ring, memo, after, step, keep=keep)
-        if sums.above == 0 or level:
+        spent = self.max_iter is not None and after.iterations >= self.max_iter
+        if sums.above == 0 or level or spent:
             out[:] = a
-            return after.done(FLAT if sums.above == 0 else LEVEL)
+            return after.done(FLAT if sums.above == 0 else LEVEL if level else SPENT)
         if self.precondition and not begun:
             out[:] = a
             for lo, hi in step.penalised:
