@@ -5,6 +5,7 @@ STAMP := .venv/.ready
 # --no-compile: bytecode of what is used is made at its first import; compiling all of it doubles the time of setup.
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 SOAK_SECONDS ?= 600
+SOAK_SEEDS ?= 100000
 PEERS := torch vw spark
 
 .DEFAULT_GOAL := help
@@ -51,8 +52,9 @@ peers: setup ## one environment a peer (.venv-torch, .venv-vw, .venv-spark); one
 	@for peer in $(PEERS); do \
 	  bash benchmarks/peers/install.sh "$$peer" "$(PYTHON)" || echo "skipped: $$peer (see above)"; done
 
-soak: setup ## many more random cases and repeated real deaths, for SOAK_SECONDS (600)
-	$(BIN)/pytest -m 'not slow' --hypothesis-profile=soak --timeout=$(SOAK_SECONDS)
+soak: setup ## SOAK_SEEDS (100000) simulated runs, many more random cases, real deaths for SOAK_SECONDS (600)
+	$(BIN)/python -m trivium.testing.soak --seeds $(SOAK_SEEDS)
+	$(BIN)/pytest -m 'not slow' -n 2 --dist worksteal --hypothesis-profile=soak --timeout=$(SOAK_SECONDS)
 	@end=$$(( $$(date +%s) + $(SOAK_SECONDS) )); round=0; \
 	while [ $$(date +%s) -lt $$end ]; do \
 	  round=$$((round + 1)); echo "soak: round $$round"; $(BIN)/pytest -m slow || exit 1; done

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import measure
@@ -76,7 +77,8 @@ def rounds(benchmark: Benchmark, count: int, limit: float, console: Console) -> 
             one = seen[side.label]
             if one.skipped:
                 continue
-            console.print(f"[dim]{benchmark.name}: {side.label}, {number + 1} of {count}[/dim]", end="\r")
+            if console.is_terminal:
+                console.print(f"[dim]{benchmark.name}: {side.label}, {number + 1} of {count}[/dim]", end="\033[K\r")
             found = run_side(side, limit)
             one.skipped = str(found.pop("skipped", ""))
             one.unit = str(found.pop("unit", one.unit))
@@ -88,12 +90,14 @@ def rounds(benchmark: Benchmark, count: int, limit: float, console: Console) -> 
 
 def table(benchmark: Benchmark, seen: dict[str, Seen]) -> Table:
     """Ours, then the peers: figure, how many times faster our best is, and what it is to be."""
-    shown = Table("side", "figure", "spread", "we are", "target", "", title=benchmark.title, title_justify="left")
+    shown = Table("side", title=benchmark.title, title_justify="left", min_width=min(100, len(benchmark.title) + 2))
+    for head in ("figure", "spread", "we are", "target", ""):
+        shown.add_column(head, no_wrap=True)
     best = best_of(benchmark, seen)
     for side in (*benchmark.ours, *benchmark.peers):
         one = seen[side.label]
         if one.figure is None:
-            shown.add_row(side.label, f"[dim]{one.skipped}[/dim]")
+            shown.add_row(f"{side.label}\n  [dim]skipped: {escape(one.skipped)}[/dim]")
             continue
         spread = (max(one.values) - min(one.values)) / one.figure
         row = [side.label, f"{one.figure:,.4g} {one.unit}", f"{spread:.0%}"]

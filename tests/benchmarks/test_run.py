@@ -68,3 +68,12 @@ def test_names_are_one_each_and_an_unknown_one_lists_them():
     assert registry.pick([]) == list(registry.BENCHMARKS)
     with pytest.raises(KeyError, match="mlp-two"):
         registry.pick(["mpl"])
+
+
+def test_each_side_of_the_registry_is_a_case_of_its_script():
+    from benchmarks import ours
+
+    for benchmark in registry.BENCHMARKS:
+        assert {side.case for side in benchmark.ours} <= set(ours.CASES)
+        for side in benchmark.peers:
+            assert (run.ROOT / side.module.replace(".", "/")).with_suffix(".py").exists(), side
