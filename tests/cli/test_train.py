@@ -163,7 +163,7 @@ def test_a_signal_ends_in_order_with_its_exit_code(session, capsys, signum, code
     told = capsys.readouterr()
     assert session.lives[0].reasons == ["interrupted"]
     assert "stopping: checkpoint first" in told.err
-    assert "stopped by interrupted" in told.out
+    assert "rows/s); interrupted" in told.out
     assert "trivium resume runs/mlp-64-sequential-0001" in told.out
     assert "verdict" not in told.out
 

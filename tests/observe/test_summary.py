@@ -78,7 +78,8 @@ def test_the_result_says_losses_accuracy_and_why_it_ended():
     for part in ("loss 0.11 (98.00 % right)", "validation 0.2 (95.00 % right)", "test 0.21 (94.00 % right)"):
         assert part in text
     assert "12 epochs, 72 iterations in 10.0 s (1.73k rows/s); stopped by patience" in text
-    assert "clock 54 kept" in text
+    assert "lowest validation loss at clock 54" in text
+    assert text_of(result_lines(a_record(stopped_by="converged", best_clock=None))).endswith("rows/s); converged")
 
 
 def test_what_was_not_measured_is_left_out():

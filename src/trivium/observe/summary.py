@@ -157,10 +157,11 @@ def result_lines(record: Record) -> list[Line]:
     if math.isfinite(record.objective) and record.objective != record.loss:
         scores.append(f"objective {record.objective:.6g}")
     epochs, iterations = count(round(record.epochs, 2)), count(record.iterations)
-    best = f", the parameters of clock {count(record.best_clock)} kept" if record.best_clock is not None else ""
+    best = f", lowest validation loss at clock {count(record.best_clock)}" if record.best_clock is not None else ""
+    why = record.stopped_by if record.stopped_by in ("converged", "interrupted") else f"stopped by {record.stopped_by}"
     ended = (
         f"{epochs} epochs, {iterations} iterations in {duration(record.seconds)} "
-        f"({rate(record.samples_per_second)}); stopped by {record.stopped_by}{best}"
+        f"({rate(record.samples_per_second)}); {why}{best}"
     )
     return [("result", ", ".join(scores)), ("", ended)]
 
