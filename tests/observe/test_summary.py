@@ -83,7 +83,7 @@ def test_the_result_says_losses_accuracy_and_why_it_ended():
 
 
 def test_what_was_not_measured_is_left_out():
-    text = text_of(result_lines(a_record(valid_loss=None, test_loss=None, train_accuracy=None)))
+    text = text_of(result_lines(a_record(valid_loss=None, test_loss=None, train_accuracy=None, best_clock=None)))
     assert "validation" not in text
     assert "right" not in text
 
