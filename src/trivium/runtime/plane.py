@@ -32,6 +32,7 @@ from trivium.runtime.versions import SLOTS, Versions
 __all__ = ["ArrayPlane", "Facts", "NodeArrays", "node_arrays"]
 
 STATS = 8  # float64 words of a block's header: rows, weight, loss, spare
+TRIALS = 6  # of F before the first clock: enough for a line search to accept a step or two
 STEP = 4  # rows, weight, loss, finished
 
 
@@ -76,14 +77,18 @@ class NodeArrays:
 
 
 def node_arrays(facts: Facts) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """(dtype, shape) of each of the node's arrays."""
+    """(dtype, shape) of each of the node's arrays.
+
+    In ``slots`` and ``ring`` the rows of a shard lie together, so that they are as those of an uncut A: a kernel that is
+    compiled for rows with gaps may add in another order.
+    """
     layout, optimizer = facts.layout, facts.optimizer
     delta = facts.program.delta_layout
     width = max(1, optimizer.scalar_count)
     return {
         "a": (layout.dtype, (SLOTS, layout.size)),
-        "slots": (layout.dtype, (SLOTS, optimizer.slots, layout.size)),
-        "ring": (layout.dtype, (optimizer.ring, layout.size)),
+        "slots": (layout.dtype, (SLOTS, optimizer.slots * layout.size)),
+        "ring": (layout.dtype, (optimizer.ring * layout.size,)),
         "head": ("float64", (SLOTS, facts.shards, optimizer.head_size)),
         "totals": ("float64", (SLOTS, facts.shards, width)),
         "step": ("float64", (SLOTS, facts.shards, STEP)),
@@ -156,7 +161,12 @@ class ArrayPlane:
 
     def _hold(self, shard: Shard) -> _Held:
         n, facts, cut = self.arrays, self.facts, slice(shard.start, shard.stop)
-        states = [State(n.head[slot, shard.index], n.slots[slot, :, cut], n.ring[:, cut]) for slot in range(SLOTS)]
+        rows = facts.optimizer.slots * shard.start, facts.optimizer.slots * shard.stop
+        ring = n.ring[facts.optimizer.ring * shard.start : facts.optimizer.ring * shard.stop].reshape(-1, shard.size)
+        states = [
+            State(n.head[slot, shard.index], n.slots[slot, slice(*rows)].reshape(-1, shard.size), ring)
+            for slot in range(SLOTS)
+        ]
         blocks = [block[cut] for block in n.blocks] if n.blocks.shape[1] == facts.layout.size else list(n.blocks)
         a = [n.a[slot, cut] for slot in range(SLOTS)]
         return _Held(
@@ -198,31 +208,34 @@ class ArrayPlane:
                 kernel.refresh(view)
             ready = kernel.read(self._reader.batch(range(part.lo, part.lo + 1) if lanes else range(*part), 0))
             kernel.delta(self.arrays.a[0], ready, out, 0)
+        self._kernels[0].evaluate(self.arrays.a[0], ready)
 
     def warm_optimizer(self) -> None:
-        """Run F once on scratch memory, so that its compiled functions are loaded.
+        """Minimise a small bowl on scratch memory, so that F's compiled functions are loaded, those of later steps too.
 
         What is compiled depends on how arrays lie and whether they may be written: as those of a shard.
         """
         facts = self.facts
         layout, optimizer = facts.layout, facts.optimizer
         size = min(layout.size, BLOCK)
-        room = size + BLOCK * (len(self.shards) > 1)  # a shard that is cut out has gaps between its rows
-        a, g, out = (np.zeros(size, layout.dtype) for _ in range(3))
-        ring = np.zeros((optimizer.ring, room), layout.dtype)[:, :size]
-        old, new = (
-            State(np.zeros(optimizer.head_size), np.zeros((optimizer.slots, room), layout.dtype)[:, :size], ring)
+        ring = np.zeros((optimizer.ring, size), layout.dtype)
+        spaces = [
+            State(np.zeros(optimizer.head_size), np.zeros((optimizer.slots, size), layout.dtype), ring)
             for _ in range(2)
-        )
-        optimizer.init(a, old)
-        old = State(_read_only(old.head), _read_only(old.slots), ring)
-        step = Step(0, 1.0, 0.0, facts.l1, facts.l2, _read_only(np.zeros((0, 2), np.int64)))
-        totals = np.zeros(max(1, optimizer.scalar_count))
-        if optimizer.scalar_count:
-            partials = np.zeros((1, optimizer.scalar_count))
-            optimizer.scalars(_read_only(a), _read_only(g), old, step, partials)
-            totals = total(partials)
-        optimizer.update(_read_only(a), _read_only(g), old, totals, step, out, new)
+        ]
+        points = [np.linspace(0.5, 1.0, size, dtype=layout.dtype), np.zeros(size, layout.dtype)]
+        bowl = np.linspace(0.5, 1.0, size, dtype=layout.dtype)
+        optimizer.init(points[0], spaces[0])
+        penalised = _read_only(np.zeros((0, 2), np.int64))
+        partials = np.zeros((1, max(1, optimizer.scalar_count)))
+        for clock in range(TRIALS):
+            a, old = _read_only(points[clock % 2]), spaces[clock % 2]
+            old = State(_read_only(old.head), _read_only(old.slots), ring)
+            g, loss = _read_only(bowl * a), 0.5 * float(np.sum(bowl * a * a))
+            step = Step(clock, 1.0, loss, facts.l1, facts.l2, penalised)
+            if optimizer.scalar_count:
+                optimizer.scalars(a, g, old, step, partials)
+            optimizer.update(a, g, old, total(partials), step, points[1 - clock % 2], spaces[1 - clock % 2])
 
     def _compile(self, rows: int) -> None:
         facts = self.facts
