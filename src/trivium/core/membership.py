@@ -136,7 +136,7 @@ class Driver(Role):
         self.fault: Stop | None = None
         self._action: Action | None = None
         self._ticket = 0
-        self._counted = 0  # the ticket of the last segment
+        self._counted: set[int] = set()  # the tickets of the segments
         self._asked: dict[Address, Request] = {}
         self._sums: dict[int, Sums] = {}
         self._until = 0
@@ -317,8 +317,8 @@ class Driver(Role):
 
     def _count(self, sender: Address, ticket: int, body: Reached) -> None:
         """Rows of a lease count once, even where a new term overtook the answer."""
-        if sender == self.owners[0] and ticket > self._counted:
-            self._counted = ticket
+        if sender == self.owners[0] and ticket not in self._counted:
+            self._counted.add(ticket)
             self.segments.append(body)
 
     def _reached(self, sender: Address, body: Reached, now: float) -> Commands:

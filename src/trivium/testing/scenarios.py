@@ -291,7 +291,7 @@ def _check_success(life: Life) -> None:
         raise Wrong("ended without a checkpoint")
     if not agenda.halted:
         _check_last(life)
-    if not scenario.faults and not scenario.network.lost:
+    if not scenario.faults and not scenario.network.lost and scenario.network.ordered:
         rows = sum(segment.rows for segment in life.driver.segments)
         if rows != (clock - life.begin) * scenario.lanes:
             raise Wrong(f"clocks {life.begin} to {clock} of {scenario.lanes} lanes gave {rows} rows")
@@ -340,7 +340,7 @@ def draw(seed: int) -> Scenario:
         scenario,
         straggler=rng.choice(members.workers) if rng.random() < 0.2 else None,
         detect=rng.choice([0.001, 0.05]),
-        stop_at=rng.random() * 0.1 if rng.random() < 0.1 else None,
+        stop_at=rng.random() * 0.1 if rng.random() < 0.2 else None,
         disk_full_after=rng.randint(0, 12) if rng.random() < 0.03 else None,
         fail_at=rng.randrange(scenario.clocks) if rng.random() < 0.1 else None,
         again=tuple(rng.random() * 0.1 for _ in range(rng.choice([0, 0, 1, 2]))),

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
                 sys.stderr.write(f"{counts['runs']:,} runs, {counts['events']:,} events, {seconds:.0f} s\n")
     failures = sorted(name.removeprefix("failed: ") for name in counts if name.startswith("failed: "))
     result = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seeds": [asked.first, last],
         "seconds": round(time.monotonic() - began, 1),
         "processes": asked.processes,
