@@ -13,6 +13,15 @@ settings.register_profile("soak", deadline=None, max_examples=5000, suppress_hea
 settings.load_profile("default")
 
 
+@pytest.fixture(scope="session")
+def warm():
+    """A session whose processes stay warm from one test to the next."""
+    from trivium.session import Session
+
+    with Session() as session:
+        yield session
+
+
 def pytest_collection_modifyitems(items):
     if SHARED.is_dir():
         return

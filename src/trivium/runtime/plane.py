@@ -79,8 +79,8 @@ class NodeArrays:
 def node_arrays(facts: Facts) -> dict[str, tuple[str, tuple[int, ...]]]:
     """(dtype, shape) of each of the node's arrays.
 
-    In ``slots`` and ``ring`` the rows of a shard lie together, so that they are as those of an uncut A: a kernel that is
-    compiled for rows with gaps may add in another order.
+    In ``slots`` and ``ring`` the rows of a shard lie together, so that they are as those of an uncut A: a kernel that
+    is compiled for rows with gaps may add in another order.
     """
     layout, optimizer = facts.layout, facts.optimizer
     delta = facts.program.delta_layout
