@@ -64,6 +64,9 @@ class Kernel(abc.ABC):
     def predict(self, a: NDArray[Any], ready: Any) -> NDArray[Any]:
         """Probabilities (rows, classes), or values (rows,)."""
 
+    def release(self) -> None:
+        """Let go of every buffer of the run; the compiled functions stay for the next one."""
+
     def refresh(self, a: NDArray[Any]) -> None:  # noqa: B027  a hook; most kernels have nothing to alias
         """Told once when ``a`` is a buffer seen for the first time (to alias it); contents may change later."""
 

@@ -39,12 +39,14 @@ from trivium.runtime.mailbox import Mailboxes
 from trivium.runtime.memory import Arena, ArenaPlan
 from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays
 from trivium.runtime.pool import FRAME
+from trivium.runtime.shelf import KernelShelf
 from trivium.runtime.store import RunStore
 
 __all__ = ["ChildHost", "Launch", "ShippedTable", "main", "receive_launch", "send_launch"]
 
 log = logging.getLogger(__name__)
 MOST_FDS = 8
+_shelf = KernelShelf()  # of this process, over all its runs
 HARD_END = 1.0  # seconds after the orphan timeout, and a process that cannot come to an end is ended
 SHOW_EVERY = 0.02
 
@@ -226,6 +228,7 @@ def _run_launch(link: socket.socket, launch: Launch, fds: list[int]) -> None:
         plane.close()
         host.board.words[launch.index, boards.STATE] = boards.LEFT
     finally:
+        _shelf.release()
         arena.close()
         if data is not None:
             data.close()
@@ -236,7 +239,7 @@ def _set_up(launch: Launch, arrays: Arena, data: Arena | None, began: float) -> 
     spans = Spans(board.seconds[launch.index], board.waited[launch.index], began)
     node = NodeArrays(**{name: arrays[name] for name in NodeArrays.__dataclass_fields__})
     tables = {name: shipped.open(data) for name, shipped in launch.tables} if data is not None else {}
-    plane = ArrayPlane(launch.facts, node, launch.index, tables, launch.sample, spans)
+    plane = ArrayPlane(launch.facts, node, launch.index, tables, launch.sample, spans, _shelf)
     mail = Mailboxes(arrays["mail"], launch.index, len(launch.addresses), launch.ring_bytes)
     store = RunStore(launch.run, launch.facts.shards)
     host = ChildHost(

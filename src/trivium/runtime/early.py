@@ -13,7 +13,7 @@ from trivium.runtime.pool import GRACE, Pool
 
 __all__ = ["MODULES", "XLA_MODULES", "begin", "pool_for"]
 
-MODULES = ("numpy", "numba", "scipy.sparse", "trivium.runtime.child", "trivium.runtime.store")
+MODULES = ("numpy", "numba", "trivium.runtime.child", "trivium.runtime.store", "trivium.runtime.shelf:preload")
 XLA_MODULES = ("jax", "trivium.program.kernels.xla", "trivium.program.kernels.network")
 
 _begun: dict[tuple[int, bool], Pool] = {}  # by process, since a fork must not touch its parent's

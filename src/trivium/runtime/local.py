@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 RING_BYTES = 1 << 15
 SUSPECT = 10.0  # times its own median, and a compute is a suspect
 LOOK_EVERY = 0.05
+JOIN_EVERY = 0.0
 SHOW_EVERY = 0.2
 CLOCKS_AGREE = 1e-6  # seconds; what began within it of another began with it
 
@@ -229,7 +230,8 @@ class DriverHost(RoleHost):
         now = time.monotonic()
         if now < self._next_look:
             return False
-        self._next_look = now + LOOK_EVERY
+        joining = len(self._joined) < len(self.node.seats)  # each rings when it is ready: look at once
+        self._next_look = now + (JOIN_EVERY if joining else LOOK_EVERY)
         events = self._look(now)
         for event in events:
             self.feed(event)

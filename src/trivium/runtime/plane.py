@@ -27,6 +27,7 @@ from trivium.program.optimizers.base import Optimizer, State, Step
 from trivium.program.optimizers.totals import total
 from trivium.program.params import BLOCK, Layout, Shard
 from trivium.program.program import EVALUATION, Kernel, Program
+from trivium.runtime.shelf import KernelShelf
 from trivium.runtime.versions import SLOTS, Versions
 
 __all__ = ["ArrayPlane", "Facts", "NodeArrays", "node_arrays"]
@@ -133,6 +134,7 @@ class ArrayPlane:
     tables: dict[str, Table]
     sample: NDArray[np.int64] | None = None
     spans: Spans | None = None
+    shelf: KernelShelf = field(default_factory=KernelShelf)
     held: list[_Held] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -242,7 +244,8 @@ class ArrayPlane:
         count = facts.threads if facts.reproducible else 1
         threads = 1 if facts.reproducible else facts.threads
         self._rows = rows
-        self._kernels = [facts.program.kernel(threads, rows, facts.reproducible) for _ in range(count)]
+        shelf = self.shelf
+        self._kernels = [shelf.take(facts.program, threads, rows, facts.reproducible, i) for i in range(count)]
         if count > 1:
             from concurrent.futures import ThreadPoolExecutor
 

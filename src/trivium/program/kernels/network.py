@@ -80,6 +80,10 @@ class NetworkKernel(Kernel):
         self._score = jax.jit(_scored(forward))
         self._probabilities = jax.jit(lambda params, x: jax.nn.softmax(forward(params, x), axis=1))
 
+    def release(self) -> None:
+        """Forget the run's parameters; its memory goes with them."""
+        self._aliases.clear()
+
     def refresh(self, a: NDArray[Any]) -> None:
         """Alias ``a``'s slices now, so that the first step does not."""
         self._aliases.of(a)

@@ -111,6 +111,10 @@ class Aliases:
         self._layout = layout
         self._held: OrderedDict[int, tuple[Any, ...]] = OrderedDict()
 
+    def clear(self) -> None:
+        """Hold no buffer any more."""
+        self._held.clear()
+
     def of(self, a: NDArray[Any]) -> tuple[Any, ...]:
         """The slices of ``a``; holding them keeps the memory of ``a`` alive, so its address stays its own."""
         address = a.__array_interface__["data"][0]
