@@ -65,7 +65,7 @@ def test_target_loss_ends_it():
 
 @pytest.mark.parametrize(("patience", "last"), [(1, 12), (2, 16), (3, 20)])
 def test_patience_counts_looks_without_a_new_best(patience, last):
-    losses = {4: 0.5, 8: 0.4} | {clock: 0.4 for clock in range(12, 41, 4)}
+    losses = {4: 0.5, 8: 0.4} | dict.fromkeys(range(12, 41, 4), 0.4)
     actions = carry_out(Agenda(pace(total=40, patience=patience)), losses)
     assert looks(actions)[-1] == last
     assert actions[-1] == Finish("patience")

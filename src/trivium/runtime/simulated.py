@@ -24,7 +24,7 @@ import heapq
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from trivium.core.role import (
     Address,
@@ -33,6 +33,7 @@ from trivium.core.role import (
     ComputeFailed,
     ComputeFinished,
     Event,
+    Message,
     MessageReceived,
     PeerJoined,
     PeerLost,
@@ -58,6 +59,7 @@ from trivium.runtime.faults import Fault, Kill, Network, Partition, Pause, SlowD
 __all__ = ["Outcome", "Simulation"]
 
 Cost = Callable[[Address, Work, random.Random], float]
+Arrival = Callable[[Address, Address, Message, float], float]
 Watch = Callable[[Address, Event, list[Command]], None]
 
 
@@ -74,6 +76,7 @@ class Outcome:
 
 class _Process:
     __slots__ = (
+        "address",
         "alive",
         "begin",
         "busy_until",
@@ -90,12 +93,12 @@ class _Process:
     )
 
     def __init__(self, role: Role, plane: Plane | None) -> None:
-        self.role, self.plane = role, plane
+        self.role, self.plane, self.address = role, plane, role.me
         self.begin = getattr(plane, "begin", None)
         self.died = getattr(plane, "died", None)
         self.alive = True
         self.paused = False
-        self.held: list[Event] = []
+        self.held: list[tuple[Event, int]] = []
         self.busy_until = self.io_until = 0.0
         self.disk = 0.0
         self.cut = 0  # partitions under way
@@ -135,14 +138,16 @@ class _Fault(Event, frozen=True):
     over: bool = False
 
 
-_INTERNAL = (_Finish, _Write, _Timer, _Ready)
+_PLAIN, _INTERNAL, _FAULT = range(3)  # kinds of what lies in the heap
+_Entry: TypeAlias = tuple[float, int, _Process, Event, int]
 
 
 class Simulation:
     """Owns processes and virtual time.
 
     ``cost(address, work, random)`` gives seconds; ``validate`` checks each role's invariants after every event,
-    ``watch`` sees every event with its commands; ``detect`` is the most seconds until a death is told.
+    ``watch`` sees every event with its commands; ``arrival(sender, to, message, now)`` says when a message comes where
+    ``network`` should not draw it; ``detect`` is the most seconds until a death is told.
     """
 
     def __init__(
@@ -158,6 +163,7 @@ class Simulation:
         validate: bool = False,
         trace: bool = False,
         watch: Watch | None = None,
+        arrival: Arrival | None = None,
         detect: float = 0.05,
         patience: float = 10.0,
     ) -> None:
@@ -165,7 +171,7 @@ class Simulation:
         self.driver, self.cost, self.store = driver, cost, store
         self.network = network or Network()
         self.validate, self.tracing, self.detect, self.patience = validate, trace, detect, patience
-        self.watch = watch
+        self.watch, self.arrival = watch, arrival
         self.faults = list(faults)
         self.stop_at = stop_at
         self.now = 0.0
@@ -174,11 +180,11 @@ class Simulation:
         self.stops: dict[Address, Stop] = {}
         self.trace: list[tuple[float, Address, Event, list[Command]]] = []
         self._processes: dict[Address, _Process] = {}
-        self._heap: list[tuple[float, int, Address, Event]] = []
+        self._heap: list[_Entry] = []
         self._number = 0
         self._torn = getattr(store, "torn", None)
         self._last: dict[tuple[Address, Address], float] = {}
-        self._carry: dict[type[Command], Callable[[Address, _Process, Any], None]] = {
+        self._carry: dict[type[Command], Callable[[_Process, Any], None]] = {
             Send: self._send,
             Compute: self._compute,
             Read: self._read,
@@ -202,26 +208,22 @@ class Simulation:
                 break
         return Outcome(self.now, self.events, self.stops, not heap, self.trace)
 
-    def _burst(self, heap: list[tuple[float, int, Address, Event]], max_seconds: float, max_events: int) -> bool:
+    def _burst(self, heap: list[_Entry], max_seconds: float, max_events: int) -> bool:
         """Handle up to 256 events; True if the driver is done or the bound on time was reached."""
-        pop, processes = heapq.heappop, self._processes
+        pop = heapq.heappop
         for _ in range(min(256, max_events - self.events)):
             if not heap:
                 return False
-            at, _n, address, event = pop(heap)
+            at, _n, process, event, kind = pop(heap)
             if at > max_seconds or self._over:
                 return True
             self.now = at
-            if isinstance(event, _Fault):
-                self._strike(address, event)
-                continue
-            process = processes[address]
-            if not process.alive:
-                continue
-            if process.paused:
-                process.held.append(event)
-                continue
-            self._deliver(address, process, event)
+            if kind == _FAULT:
+                self._strike(process, event)  # type: ignore[arg-type]
+            elif process.paused:
+                process.held.append((event, kind))
+            elif process.alive:
+                self._deliver(process, event, kind)
         return False
 
     def _begin(self) -> None:
@@ -233,31 +235,31 @@ class Simulation:
             if isinstance(fault, SlowDisk):
                 self._processes[fault.target].disk = fault.seconds
             else:
-                self._push(fault.at, fault.target, _Fault(fault))
+                self._push(fault.at, fault.target, _Fault(fault), _FAULT)
         if self.stop_at is not None:
             self._push(self.stop_at, self.driver, StopRequested("a person"))
 
-    def _push(self, at: float, address: Address, event: Event) -> None:
+    def _push(self, at: float, address: Address, event: Event, kind: int = _PLAIN) -> None:
         self._number += 1
-        heapq.heappush(self._heap, (at, self._number, address, event))
+        heapq.heappush(self._heap, (at, self._number, self._processes[address], event, kind))
 
-    def _deliver(self, address: Address, process: _Process, event: Event) -> None:
-        if isinstance(event, _INTERNAL):
+    def _deliver(self, process: _Process, event: Event, kind: int) -> None:
+        if kind == _INTERNAL:
             told = self._due(process, event)
             if told is None:
                 return
             event = told
         self.events += 1
-        role = process.role
+        role, carry = process.role, self._carry
         commands = role.handle(event, self.now)
         if self.tracing:
-            self.trace.append((self.now, address, event, commands))
+            self.trace.append((self.now, process.address, event, commands))
         for command in commands:
-            self._carry[type(command)](address, process, command)
+            carry[type(command)](process, command)
         if self.validate:
             role.validate()
         if self.watch is not None:
-            self.watch(address, event, commands)
+            self.watch(process.address, event, commands)
 
     def _due(self, process: _Process, event: Event) -> Event | None:
         """What an internal event becomes for the role."""
@@ -288,84 +290,91 @@ class Simulation:
         return Persisted(record)
 
     # -- commands -----------------------------------------------------------------------------------------------------
-    def _send(self, address: Address, process: _Process, command: Send) -> None:
-        network, draw = self.network, self.random
-        event = MessageReceived(address, command.message)
-        if process.cut or self._processes[command.to].cut or (network.lost and draw.random() < network.lost):
+    def _send(self, process: _Process, command: Send) -> None:
+        network, draw, to = self.network, self.random, self._processes[command.to]
+        event = MessageReceived(process.address, command.message)
+        if self.arrival is not None:
+            at = self.arrival(process.address, command.to, command.message, self.now)
+            self._number += 1
+            heapq.heappush(self._heap, (at, self._number, to, event, _PLAIN))
+            return
+        if process.cut or to.cut or (network.lost and draw.random() < network.lost):
             return
         for _ in range(2 if network.doubled and draw.random() < network.doubled else 1):
             at = self.now + network.latency
             if network.jitter:
                 at += draw.expovariate(1.0) * network.jitter
             if network.ordered:
-                pair = (address, command.to)
+                pair = (process.address, command.to)
                 at = self._last[pair] = max(at, self._last.get(pair, 0.0))
             self._push(at, command.to, event)
 
-    def _compute(self, address: Address, process: _Process, command: Compute) -> None:
+    def _compute(self, process: _Process, command: Compute) -> None:
         start = max(self.now, process.busy_until)
-        process.busy_until = start + self.cost(address, command.work, self.random)
+        process.busy_until = start + self.cost(process.address, command.work, self.random)
         if process.begin is not None:
             process.begin(command.work)
-        self._push(process.busy_until, address, _Finish(command.work))
+        self._push(process.busy_until, process.address, _Finish(command.work), _INTERNAL)
 
-    def _read(self, address: Address, _process: _Process, command: Read) -> None:
-        self._push(self.now, address, _Ready(command.clock))
+    def _read(self, process: _Process, command: Read) -> None:
+        self._push(self.now, process.address, _Ready(command.clock), _INTERNAL)
 
-    def _persist(self, address: Address, process: _Process, command: Persist) -> None:
+    def _persist(self, process: _Process, command: Persist) -> None:
         start = max(self.now, process.io_until)
         process.io_until = start + process.disk + self.random.random() * 1e-3
         process.writing.append(command.record)
-        self._push(process.io_until, address, _Write(command.record))
+        self._push(process.io_until, process.address, _Write(command.record), _INTERNAL)
 
-    def _retire(self, _address: Address, _process: _Process, command: Retire) -> None:
+    def _retire(self, _process: _Process, command: Retire) -> None:
         if self._processes[command.peer].alive:
             self._kill(command.peer, command.why)
 
-    def _set_timer(self, address: Address, process: _Process, command: SetTimer) -> None:
+    def _set_timer(self, process: _Process, command: SetTimer) -> None:
         self._number += 1
         process.timers[command.name] = self._number
-        self._push(max(command.at, self.now), address, _Timer(command.name, self._number))
+        self._push(max(command.at, self.now), process.address, _Timer(command.name, self._number), _INTERNAL)
 
-    def _stop(self, address: Address, process: _Process, command: Stop) -> None:
+    def _stop(self, process: _Process, command: Stop) -> None:
         process.alive = False
-        self.stops[address] = command
-        if address != self.driver:
-            self._tell_death(address, "left")
+        self.stops[process.address] = command
+        if process.address != self.driver:
+            self._tell_death(process.address, "left")
             return
         self._over = True
         for other in self._processes.values():
             other.alive = False  # a host ends its processes when its driver is done
 
     # -- faults -------------------------------------------------------------------------------------------------------
-    def _strike(self, address: Address, event: _Fault) -> None:
-        process, fault = self._processes[address], event.fault
+    def _strike(self, process: _Process, event: _Fault) -> None:
+        fault, address = event.fault, process.address
         if not process.alive:
             return
         if isinstance(fault, Kill):
             self._kill(address, "SIGKILL")
-        elif isinstance(fault, Pause) and event.over:
-            self._resume(address, process)
-        elif isinstance(fault, Pause):
+        elif event.over:
+            self._end(process, fault)
+        else:
+            self._begin_fault(process, fault)
+
+    def _begin_fault(self, process: _Process, fault: Pause | Partition) -> None:
+        doing = "stopped" if isinstance(fault, Pause) else "cut off"
+        if isinstance(fault, Pause):
             process.paused = True
-            self._push(self.now + fault.seconds, address, _Fault(fault, True))
-            self._fall_silent(address, fault.seconds, "stopped")
-        elif isinstance(fault, Partition) and event.over:
-            process.cut -= 1
-        elif isinstance(fault, Partition):
+        else:
             process.cut += 1
-            self._push(self.now + fault.seconds, address, _Fault(fault, True))
-            self._fall_silent(address, fault.seconds, "cut off")
+        self._push(self.now + fault.seconds, process.address, _Fault(fault, True), _FAULT)
+        if fault.seconds > self.patience and process.address != self.driver:
+            silent = PeerSilent(process.address, self.patience, doing)
+            self._push(self.now + self.patience, self.driver, silent)
 
-    def _fall_silent(self, address: Address, seconds: float, doing: str) -> None:
-        if seconds > self.patience and address != self.driver:
-            self._push(self.now + self.patience, self.driver, PeerSilent(address, self.patience, doing))
-
-    def _resume(self, address: Address, process: _Process) -> None:
+    def _end(self, process: _Process, fault: Pause | Partition) -> None:
+        if isinstance(fault, Partition):
+            process.cut -= 1
+            return
         process.paused = False
         held, process.held = process.held, []
-        for event in held:
-            self._push(self.now, address, event)
+        for event, kind in held:
+            self._push(self.now, process.address, event, kind)
 
     def _kill(self, address: Address, how: str) -> None:
         process = self._processes[address]
