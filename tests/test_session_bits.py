@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.watching import network_job, strike, wide_job
+from tests.watching import alive, network_job, strike, wide_job
 from trivium.core.role import Address
 from trivium.runtime.faults import Kill, Network, Pause
 from trivium.testing.simulating import simulate
@@ -93,7 +93,7 @@ def test_a_worker_that_is_stopped_is_fenced_and_bits_stay(name, design, workers,
     assert any("stopped by a signal" in text for text in record.notices)
     assert any("worker 1 died" in text for text in record.notices)
     assert record.params_sha256 == simulated[name]
-    assert not os.path.exists(f"/proc/{pids[0]}")
+    assert not alive(pids[0])
 
 
 @pytest.mark.parametrize("design", ["ps", "allreduce"])

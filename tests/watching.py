@@ -22,15 +22,16 @@ BOUND = 60.0  # seconds within which any of these runs must be over
 
 
 class Watcher(SilentObserver):
-    """Remembers what it is told; ``middle`` is set once a clock is committed."""
+    """Remembers what it is told; ``middle`` is set once a clock after ``begun`` is committed."""
 
-    def __init__(self):
+    def __init__(self, begun=0):
+        self.begun = begun
         self.middle, self.clocks, self.notices, self.suspects = threading.Event(), [], [], []
 
     def progress(self, progress):
         self.clocks.append(progress.clock)
         self.suspects += progress.suspects
-        if progress.clock >= 1:
+        if progress.clock > self.begun:
             self.middle.set()
 
     def notice(self, text):
@@ -116,6 +117,6 @@ def holdings(pid="self"):
     fds = []
     for name in (root / "fd").iterdir():
         with contextlib.suppress(OSError):
-            fds.append(os.readlink(name))
+            fds.append(name.readlink())
     maps = [line for line in (root / "maps").read_text().splitlines() if "memfd:" in line]
     return {"fds": len(fds), "threads": len(list((root / "task").iterdir())), "maps": len(maps)}

@@ -38,7 +38,7 @@ from trivium.runtime.host import Trace
 from trivium.runtime.local import DriverHost, LocalNode
 from trivium.runtime.plane import ArrayPlane, Facts
 from trivium.runtime.pool import GRACE, Pool
-from trivium.runtime.store import Checkpoint, RunStore, append_line, newest_checkpoint, write_whole
+from trivium.runtime.store import Checkpoint, RunStore, append_line, checkpoints, last_term, write_whole
 from trivium.staffing import Staffing, staff
 from trivium.telling import Timing, final_record, progress_of
 
@@ -183,12 +183,14 @@ def load_params(run: Path | str) -> dict[str, NDArray[Any]]:
 def resume(path: Path | str, observer: Observer | None = None, job: Job | None = None) -> Live:
     """Go on from the newest checkpoint of ``path``. ``job`` is needed where the data did not come from files."""
     run = Path(path)
-    checkpoint = newest_checkpoint(run)
+    saved = checkpoints(run)
+    if not saved:
+        raise UsageError(f"{run} has no checkpoint to go on from; start the run anew")
     if job is None:
         from trivium.remembering import remembered_job
 
         job = remembered_job(run)
-    return Live(_default(), job, observer or SilentObserver(), checkpoint=checkpoint)
+    return Live(_default(), job, observer or SilentObserver(), saved=tuple(saved))
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------
@@ -212,14 +214,14 @@ class Live:
         session: Session,
         job: Job,
         observer: Observer,
-        checkpoint: Checkpoint | None = None,
+        saved: tuple[Checkpoint, ...] = (),
         *,
         looks: bool = True,
         trace: Trace | None = None,
     ) -> None:
         self.job, self.observer = job, observer
         self.trace = trace
-        self._session, self._checkpoint, self._looks = session, checkpoint, looks
+        self._session, self._saved, self._looks = session, saved, looks
         self._host: DriverHost | None = None
         self._node: LocalNode | None = None
         self._wishes: list[str] = []
@@ -298,7 +300,7 @@ class Live:
     def _drive(self) -> Record:
         prepared, job = self._prepared, self.job
         began, made = time.perf_counter(), not job.out.exists()
-        fresh = self._checkpoint is None
+        fresh = not self._saved
         store = open_run(job, prepared, fresh=fresh)
         try:
             teller = _Teller(self, prepared, began)
@@ -355,20 +357,25 @@ class Live:
         return self._finish(prepared, agenda, host, params, timing, stop)
 
     def _first_version(self, node: LocalNode, prepared: Prepared) -> Agenda:
-        facts, checkpoint = prepared.facts, self._checkpoint
-        if checkpoint is None:
+        """What a driver decided is in its manifests; what orphans saved later counts as far as that reaches."""
+        facts = prepared.facts
+        told = max((one for one in self._saved if one.memory), key=lambda one: one.clock, default=None)
+        memory = told.memory if told is not None else b""
+        agenda = Agenda.resumed(prepared.pace, memory, [one.clock for one in self._saved])
+        chosen = next((one for one in self._saved if one.clock == agenda.clock), None)
+        if chosen is None:
             node.plane.first_version(facts.program.init(facts.seed))
-            return Agenda(prepared.pace)
-        saved = checkpoint.load()
+            return agenda
+        saved = chosen.load()
         if saved["a"].shape[-1] != facts.layout.size:
             raise UsageError(
                 f"{self.job.out} was saved with {saved['a'].shape[-1]} parameters, this job has {facts.layout.size}: "
                 "resume with the model and data that it was started with"
             )
-        node.plane.restore(saved, checkpoint.clock, checkpoint.best)
-        if checkpoint.memory:
-            return Agenda.remembered(prepared.pace, checkpoint.memory)
-        return Agenda(prepared.pace, clock=checkpoint.clock, saved=checkpoint.clock)
+        if told is not None and told is not chosen:
+            saved["kept"] = told.load()["kept"]
+        node.plane.restore(saved, chosen.clock, agenda.kept)
+        return agenda
 
     def _make_host(self, node: LocalNode, store: RunStore, agenda: Agenda, teller: _Teller) -> DriverHost:
         plan, prepared = self.job.plan, self._prepared
@@ -384,7 +391,7 @@ class Live:
             names=staffing.names,
             max_time=prepared.max_time,
             checkpoint_every=plan.checkpoint_every,
-            term=self._checkpoint.term if self._checkpoint else 0,
+            term=last_term(self.job.out),
         )
         host = DriverHost(
             driver,
@@ -463,10 +470,9 @@ def params_digest(layout: Layout, params: NDArray[Any]) -> str:
 
 def _has_checkpoint(run: Path) -> bool:
     try:
-        newest_checkpoint(run)
-    except (UsageError, OSError):
+        return bool(checkpoints(run))
+    except OSError:
         return False
-    return True
 
 
 def _json(value: Any) -> bytes:

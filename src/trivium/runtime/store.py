@@ -33,7 +33,7 @@ from trivium.core.messages import Manifest, SaveShard, TermRecord
 from trivium.core.role import Work
 from trivium.errors import StorageError, UsageError
 
-__all__ = ["Checkpoint", "RunStore", "checkpoints", "newest_checkpoint", "write_whole"]
+__all__ = ["Checkpoint", "RunStore", "append_line", "checkpoints", "last_term", "write_whole"]
 
 KEPT_CHECKPOINTS = 2
 
@@ -111,12 +111,19 @@ def checkpoints(run: Path) -> list[Checkpoint]:
     return found
 
 
-def newest_checkpoint(run: Path) -> Checkpoint:
-    """The newest whole checkpoint; UsageError if there is none."""
-    found = checkpoints(run)
-    if not found:
-        raise UsageError(f"{run} has no checkpoint to go on from; start the run anew")
-    return found[-1]
+def last_term(run: Path) -> int:
+    """The highest term that was written, 0 if none was; a torn last line is passed over."""
+    try:
+        lines = (run / "terms.jsonl").read_bytes().splitlines()
+    except OSError:
+        return 0
+    last = 0
+    for line in lines:
+        try:
+            last = max(last, int(json.loads(line)["term"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return last
 
 
 def _checkpoint(folder: Path) -> Checkpoint | None:

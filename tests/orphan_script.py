@@ -1,0 +1,47 @@
+"""Run as a script, without a main guard: trains until it is killed in the middle, or interrupted in ``result``.
+
+Arguments: run directory, "hang" (the driver stops in its tracks once a clock is committed) or "wait" or "end".
+"""
+
+import sys
+from pathlib import Path
+
+from trivium.data.read import read
+from trivium.plan import Plan, Stopping
+from trivium.program.models import model
+from trivium.program.optimizers import optimizer
+from trivium.record import SilentObserver
+from trivium.session import Job, start
+
+DATA = "sklearn:digits"
+epochs = 6 if sys.argv[2] in ("hang", "end") else 100_000
+
+
+class Tells(SilentObserver):
+    """Prints the processes once training is on its way."""
+
+    told = False
+
+    def progress(self, progress):
+        if progress.clock < 1 or self.told:
+            return
+        self.told = True
+        print(*live.pids.values(), flush=True)  # noqa: T201  how it talks to the test
+        if sys.argv[2] == "hang":
+            sys.stdin.read()
+
+
+live = start(
+    Job(
+        model("mlp:64"),
+        read(DATA),
+        Plan("ps", workers=2, reproducible=True, shards=2, orphan_timeout=2.0),
+        Path(sys.argv[1]),
+        valid=0.2,
+        stopping=Stopping(epochs=epochs, patience=50),
+        optimizer=optimizer("adam"),
+        sources={"model": "mlp:64", "data": DATA, "valid": 0.2, "test": None},
+    ),
+    Tells(),
+)
+print(live.result().params_sha256, flush=True)  # noqa: T201  likewise
