@@ -282,6 +282,16 @@ def test_a_lower_term_is_refused():
     assert role.term == 3
 
 
+def test_a_read_asked_for_in_an_old_term_is_passed_over():
+    role = runner()
+    assert role.stage == "reading"
+    asked(role, 2, 3, assignment(1))
+    assert role.stage == "idle"
+    assert asked(role, 2, 4, Proceed(4)) == [Read(1)]
+    assert role.handle(ReadReady(0), 0.0) == []
+    assert role.handle(ReadReady(1), 0.0) == [Compute(Gradient(1, (LEFT,)))]
+
+
 def test_a_runner_works_within_its_lease():
     role = pushed(until=1)
     assert said(role, S0, Committed(1, 0, 1, False)) == []

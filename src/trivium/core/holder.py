@@ -27,7 +27,14 @@ from trivium.core.messages import (
 )
 from trivium.core.role import Address, Commands, Compute, Persist, Persisted, Send, Stop
 
-__all__ = ["Holder", "ShardState"]
+__all__ = ["STAGES", "Holder", "ShardState"]
+
+STAGES = {  # where a shard goes from each stage at its holder, and when
+    "collect": {"apply": "every lane is in", "fold": "every lane is in, F has two steps"},
+    "fold": {"exchange": "its partial sums are written", "collect": "a term began"},
+    "exchange": {"apply": "all partial sums are there, or one shard has settled", "collect": "a term began"},
+    "apply": {"collect": "committed"},
+}
 
 
 class ShardState:
@@ -39,7 +46,7 @@ class ShardState:
         self.clock, self.finished = clock, finished
         self.have = 0
         self.parts: list[Part] = []
-        self.stage = "collect"  # collect → fold → exchange → apply → collect
+        self.stage = "collect"  # see STAGES
         self.partials = 0  # bit set of the shards whose partial sums of this clock can be read
         self.settled = -1  # a shard that has applied this clock already
 

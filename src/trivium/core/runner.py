@@ -7,7 +7,14 @@ from trivium.core.member import BSP_LEAD, Member
 from trivium.core.messages import Ahead, Assign, Committed, Done, Evaluate, EvaluateRows, Gradient, Proceed, Push, Sums
 from trivium.core.role import Address, Commands, Compute, Read, ReadReady, Send
 
-__all__ = ["Runner"]
+__all__ = ["STAGES", "Runner"]
+
+STAGES = {  # where a runner goes from each stage, and when
+    "idle": {"reading": "leased, and every shard has committed the clock"},
+    "reading": {"computing": "A can be read", "idle": "a term began"},
+    "computing": {"pushed": "Δ is done", "idle": "Δ is done, but its term is over"},
+    "pushed": {"idle": "every shard has committed, or a term began"},
+}
 
 
 class Runner(Member):
@@ -20,7 +27,7 @@ class Runner(Member):
         self.clock = 0
         self.range = Part(0, 0)
         self.parts: tuple[Part, ...] = ()
-        self.stage = "idle"  # idle → reading → computing → pushed → idle
+        self.stage = "idle"  # see STAGES
         self.finished = False
         self._seen: list[int] = []  # the highest clock that each shard is known to have committed
         self._behind = 0  # shards not known to have committed clock + 1
