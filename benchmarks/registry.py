@@ -113,7 +113,7 @@ BENCHMARKS = (
                 ("liblinear", 1.0),
                 ("lbfgs", 1.0),
                 ("newton-cg", 1.0),
-                ("saga", None),
+                ("saga", 1.0),
                 ("newton-cholesky", None),
             )
         ],
