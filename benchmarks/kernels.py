@@ -111,7 +111,7 @@ def softmax(table: Table, repeats: int) -> None:
     delta, score = stepper(Softmax(), table, Batch(table, 0, len(table)))
     line("delta", timed(delta, repeats), 47e6, len(table))
     line("evaluate", timed(score, repeats), 47e6, len(table))
-    x, W = table.columns["x"][:].astype(np.float32), np.ones((784, 10), np.float32)
+    x, W = np.asarray(table.columns["x"]).astype(np.float32), np.ones((784, 10), np.float32)
     r = np.ones((60_000, 10), np.float32)
     line("BLAS, two passes on float32: X @ W, X.T @ R", timed(lambda: (x @ W, x.T @ r), repeats), 188e6, len(table))
 
@@ -132,8 +132,8 @@ def network(table: Table, repeats: int, stream: np.random.Generator) -> None:
     for rows in (32, 64, 128, 256, 512):
         kernel = program.kernel(1, rows, False)
         batch = Batch(table, index=stream.permutation(len(table))[:rows])
-        x = jax.device_put(table.columns["x"][batch.index].astype(np.float32) / 255)
-        y = jax.device_put(table.columns["y"][batch.index])
+        x = jax.device_put(np.asarray(table.columns["x"])[batch.index].astype(np.float32) / 255)
+        y = jax.device_put(np.asarray(table.columns["y"])[batch.index])
         ours = timed(lambda: kernel.delta(a, kernel.read(batch), out, 0), 4 * repeats)  # noqa: B023
         read = timed(lambda: kernel.read(batch), 4 * repeats)  # noqa: B023
         peer = timed(lambda: jax.block_until_ready(bare(params, x, y)), 4 * repeats)  # noqa: B023
