@@ -53,6 +53,7 @@ __all__ = ["BEAT_EVERY", "MOST_TRACE", "RoleHost", "Trace", "told"]
 
 INLINE = 2e-2  # a hand-over to a thread costs 0.1 to 0.2 ms; signs of life are due each ``BEAT_EVERY``
 BEAT_EVERY = 0.1
+END_WITHIN = 0.5
 MOST_TRACE = 5000  # characters of a traceback: with its error it must fit in a mailbox
 SMOOTH = 0.2  # weight of the newest measurement
 
@@ -314,9 +315,10 @@ class _ComputeThread:
         self._wake.release()
 
     def close(self) -> None:
-        """Let the thread end after what is queued; does not wait for it."""
+        """Let the thread end after what is queued; waits a moment, since it holds the run's memory until then."""
         self._todo.append(None)
         self._wake.release()
+        self._thread.join(END_WITHIN)
 
     def _work(self) -> None:
         while True:

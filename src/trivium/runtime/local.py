@@ -160,6 +160,7 @@ class LocalNode:
             self.pool.give_back(self.seats, clean=clean)
         finally:
             self.seats = []
+            self.plane.close()
             self.arena.close()
             self.data.close()
 
@@ -220,6 +221,7 @@ class DriverHost(RoleHost):
     def close(self) -> None:
         """Break the cycles, so that the run's memory is given back now and not at some collection."""
         self._carry.clear()
+        self._handle = self.role.handle
         self.suspects.clear()
 
     def poll(self) -> bool:

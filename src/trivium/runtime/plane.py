@@ -280,8 +280,9 @@ class ArrayPlane:
             held.versions.unpin(self.me)
 
     def close(self) -> None:
-        """Hold nothing any more, and end the threads."""
+        """Hold nothing any more, end the threads; not to be used again."""
         self.release()
+        self._do.clear()  # a cycle: memory is to be given back now, not at some collection
         if self._pool is not None:
             self._pool.shutdown(wait=False)
             self._pool = None
