@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.seeds < 1 or asked.processes < 1:
         parser.error("--seeds and --processes must be 1 or more")
     counts: Counter[str] = Counter()
-    began = time.monotonic()
+    began, revision = time.monotonic(), _revision()
     last = asked.first + asked.seeds
     chunks = [range(at, min(at + CHUNK, last)) for at in range(asked.first, last, CHUNK)]
     with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as pool:
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         "seconds": round(time.monotonic() - began, 1),
         "processes": asked.processes,
         "versions": {name: version(name) for name in ("trivium", "msgspec")} | {"python": platform.python_version()},
-        "revision": _revision(),
+        "revision": revision,
         "counts": {name: counts[name] for name in sorted(counts) if not name.startswith("failed: ")},
         "failures": failures[:100],
     }
