@@ -117,18 +117,17 @@ class RoleHost:
         return self.stopped
 
     def turn(self) -> None:
-        """Handle all there is; wait if there was nothing."""
+        """Handle all there is, then wait for more; the wait is over at once where there is more already."""
         now = perf_counter()
         self._words[boards.BEAT] = monotonic_ns()
-        came = self.mail.receive()
-        for sender, payload in came:
+        for sender, payload in self.mail.receive():
             self._arrived(sender, now)
             self.feed(MessageReceived(self.addresses[sender], self._decode(payload)))
         if self._thread is not None and self._collect():
             return
-        if self._next_timer <= perf_counter():
+        if self._next_timer <= now:
             self._fire()
-        elif not came and not self.poll() and self.stopped is None:
+        elif not self.poll() and self.stopped is None:
             self._wait()
 
     def poll(self) -> bool:
@@ -145,11 +144,13 @@ class RoleHost:
         spans = self.spans
         if self._full and self._flush():
             return
+        now = perf_counter()
         if not self._computing:
             kind = WAIT if self.role.waits() else IDLE
             if spans.kind != kind:
-                spans.switch(kind, perf_counter())
-        timeout = min(BEAT_EVERY, max(0.0, self._next_timer - perf_counter()))
+                spans.switch(kind, now)
+        left = self._next_timer - now
+        timeout = BEAT_EVERY if left > BEAT_EVERY else max(0.0, left)
         if self._full:
             timeout = min(timeout, 0.001)
         self.mail.wait(timeout, 0.0 if self._computing or spans.kind != WAIT else self.spin)
