@@ -139,7 +139,7 @@ def _checkpoint(folder: Path) -> Checkpoint | None:
         held: dict[str, Any] = {"term": 0, "best": -1, "pace": ""}
         if manifest.exists():
             held = json.loads(manifest.read_bytes())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return Checkpoint(int(folder.name), folder, shards, held["best"], held["pace"].encode(), held["term"])
 
@@ -157,6 +157,7 @@ class RunStore:
             self._lock = (self.run / "lock").open("wb")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self.unlock()
             raise UsageError(f"{self.run} is in use by a run that is alive; wait for it or choose another") from None
         except OSError as error:
             raise StorageError(f"cannot write in {self.run}: {error.strerror}") from None

@@ -1,0 +1,85 @@
+"""How a launch reaches a child: whole, with its descriptors, or not at all."""
+
+import os
+import pickle
+import socket
+import threading
+
+import numpy as np
+import pytest
+
+from trivium.data.table import Csr, Table
+from trivium.runtime.child import receive_launch, send_launch
+from trivium.runtime.local import ship_tables
+from trivium.runtime.memory import Arena, ArenaPlan
+from trivium.runtime.pool import FRAME
+
+
+@pytest.fixture
+def link():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def received(theirs):
+    """A thread that receives one launch, and where it puts it."""
+    got = []
+    thread = threading.Thread(target=lambda: got.append(receive_launch(theirs)), daemon=True)
+    thread.start()
+    return thread, got
+
+
+@pytest.mark.parametrize("size", [0, 10, 5 << 20])
+def test_a_launch_comes_whole_with_its_descriptors(size, link):
+    ours, theirs = link
+    reads, writes = os.pipe()
+    thread, got = received(theirs)
+    send_launch(ours, pickle.dumps({"body": b"x" * size}), [reads, writes])
+    thread.join(20.0)
+    ((launch, fds),) = got
+    assert launch == {"body": b"x" * size}
+    os.write(fds[1], b"through")
+    assert os.read(reads, 7) == b"through"
+    for fd in (reads, writes, *fds):
+        os.close(fd)
+
+
+@pytest.mark.parametrize("sent", [b"", FRAME.pack(100), FRAME.pack(100) + b"x" * 99, b"\x01\x02"])
+def test_a_launch_that_breaks_off_is_none(sent, link):
+    ours, theirs = link
+    ours.sendall(sent)
+    ours.close()
+    assert receive_launch(theirs) is None
+
+
+def test_two_launches_do_not_mix(link):
+    ours, theirs = link
+    for body in (b"first", b"second"):
+        send_launch(ours, pickle.dumps(body), [])
+    assert [receive_launch(theirs) for _ in range(2)] == [(b"first", []), (b"second", [])]
+
+
+def test_a_child_that_takes_nothing_does_not_hold_us_up(link):
+    with pytest.raises(OSError, match="timed out"):
+        send_launch(link[0], bytes(64 << 20), [], within=0.05)
+
+
+def test_tables_are_shipped_as_they_are():
+    x = Csr(np.array([0, 2, 3]), np.array([0, 4, 1], np.int32), np.array([1.0, 2.0, 3.0], np.float32), 5)
+    table = Table({"x": x, "y": np.array([1, 0], np.int32)}, ("no", "yes"), 0.5, "small")
+    arrays, shipped = ship_tables({"train": table})
+    plan = ArenaPlan()
+    for name, one in arrays.items():
+        plan.add(name, one.dtype, one.shape)
+    with_memory = Arena.create(plan, "test")
+    for name, one in arrays.items():
+        with_memory[name][...] = one
+    opened = {name: one.open(with_memory) for name, one in shipped}["train"]
+    assert (opened.classes, opened.scale, opened.name) == (("no", "yes"), 0.5, "small")
+    got = opened.columns["x"]
+    assert got.width == 5 and opened.columns["y"].tolist() == [1, 0]
+    for name in ("indptr", "indices", "values"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(x, name))
+    del opened, got
+    with_memory.close()
