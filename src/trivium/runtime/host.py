@@ -51,6 +51,7 @@ from trivium.runtime.mailbox import Mailboxes
 
 __all__ = ["BEAT_EVERY", "MOST_TRACE", "RoleHost", "Trace", "told"]
 
+TURN = 5e-2  # seconds after which a turn ends even where each event leads to another
 INLINE = 2e-2  # a hand-over to a thread costs 0.1 to 0.2 ms; signs of life are due each ``BEAT_EVERY``
 BEAT_EVERY = 0.1
 END_WITHIN = 0.5
@@ -86,6 +87,7 @@ class RoleHost:
         self._decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(_union(MESSAGES)).decode
         self._handle = role.handle if trace is None else self._traced
         self._feeding = False
+        self._turned = perf_counter()
         self._timers: dict[str, float] = {}
         self._next_timer = float("inf")
         self._full: deque[tuple[int, bytes]] = deque()
@@ -118,7 +120,7 @@ class RoleHost:
 
     def turn(self) -> None:
         """Handle all there is, then wait for more; the wait is over at once where there is more already."""
-        now = perf_counter()
+        now = self._turned = perf_counter()
         self._words[boards.BEAT] = monotonic_ns()
         for sender, payload in self.mail.receive():
             self._arrived(sender, now)
@@ -127,6 +129,8 @@ class RoleHost:
             return
         if self._next_timer <= now:
             self._fire()
+        if self._events:
+            self._go_on()
         elif not self.poll() and self.stopped is None:
             self._wait()
 
@@ -157,18 +161,20 @@ class RoleHost:
 
     def feed(self, event: Event) -> None:
         """Hand ``event`` to the role and carry out what it says, and what follows from that at once."""
-        events = self._events
-        if self._feeding:
-            events.append(event)
-            return  # called from within; the outer call goes on
+        self._events.append(event)
+        if not self._feeding:  # else called from within; the outer call goes on
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Handle what is queued. Where one short compute leads to the next, a turn still ends after ``TURN`` seconds."""
+        events, handle, carry = self._events, self._handle, self._carry
         self._feeding = True
-        handle, carry = self._handle, self._carry
-        while True:
-            for command in handle(event, perf_counter()):
+        while events:
+            now = perf_counter()
+            if now - self._turned > TURN:
+                break  # the next turn goes on, after a sign of life and a look at the mail
+            for command in handle(events.popleft(), now):
                 carry[type(command)](command)
-            if not events:
-                break
-            event = events.popleft()
         self._feeding = False
 
     def _traced(self, event: Event, now: float) -> list[Command]:
