@@ -2,11 +2,14 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
 from tests.watching import alive, network_job, strike, wide_job
 from trivium.core.role import Address
+from trivium.errors import RunError
+from trivium.program.optimizers import optimizer
 from trivium.runtime.faults import Kill, Network, Pause
 from trivium.testing.simulating import simulate
 
@@ -110,3 +113,9 @@ def test_simulated_faults_end_in_the_bits_of_processes(design, simulated, tmp_pa
 def test_other_data_have_other_bits(simulated, tmp_path):
     job = network_job(tmp_path / "run", "sequential", 1, epochs=2)
     assert simulate(job).params_sha256 != simulated["network"]
+
+
+def test_a_simulated_run_that_diverges_ends_with_one_error(tmp_path):
+    job = replace(network_job(tmp_path / "run", "ps", 2), optimizer=optimizer("sgd", lr=1e12))
+    with pytest.raises(RunError, match=r"diverged: the valid loss is (nan|inf) after clock 5"):
+        simulate(job)

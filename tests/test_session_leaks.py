@@ -17,9 +17,10 @@ import pytest
 
 from tests.watching import Watcher, ended, holdings, network_job, strike, until, wide_job
 from trivium.data.table import Table
-from trivium.errors import PlanError, ProgramError, StorageError, UsageError
+from trivium.errors import PlanError, ProgramError, RunError, StorageError, UsageError
 from trivium.plan import Plan
 from trivium.program.models import model
+from trivium.program.optimizers import optimizer
 from trivium.record import KINDS
 from trivium.session import Job, Session, train, yardstick
 from trivium.testing.troubled import Gate, Raising, Troubled
@@ -66,6 +67,9 @@ def failing(kind, out):
         return replace(job, program=Troubled(job.program, Raising(1))), ProgramError, "ValueError: this program fails"
     if kind == "raises in the middle":
         return replace(job, program=Troubled(job.program, Raising(30))), ProgramError, "ValueError: this program fails"
+    if kind == "diverges":
+        steep = replace(network_job(out, "ps", 2), optimizer=optimizer("sgd", lr=1e12))
+        return steep, RunError, r"^diverged: the valid loss is (nan|inf) after clock 5; start anew .*columns$"
     if kind == "too large a model":
         width = 10**7
         table = Table({"x": np.zeros((16, 1), np.float32), "y": np.zeros(16, np.int32)}, tuple(map(float, range(10))))
@@ -74,7 +78,7 @@ def failing(kind, out):
     raise AssertionError(kind)
 
 
-@pytest.mark.parametrize("kind", ["raises at the start", "raises in the middle", "too large a model"])
+@pytest.mark.parametrize("kind", ["raises at the start", "raises in the middle", "diverges", "too large a model"])
 def test_a_run_that_fails_says_why_once_and_leaves_nothing(kind, warm, tmp_path):
     for before in (wide_job(tmp_path / "before", "ps", 2), network_job(tmp_path / "xla", "ps", 1)):
         warm.train(before)
@@ -86,6 +90,8 @@ def test_a_run_that_fails_says_why_once_and_leaves_nothing(kind, warm, tmp_path)
     if error is ProgramError:
         assert "in strike" in caught.value.traceback and "troubled.py" in caught.value.traceback
         assert (tmp_path / "run" / "events.jsonl").read_text().count("this program fails") == 1
+    elif error is RunError:
+        assert not (tmp_path / "run" / "model.safetensors").exists()
     else:
         assert not (tmp_path / "run").exists()
     del caught

@@ -421,6 +421,8 @@ class Live:
         with contextlib.suppress(StorageError):
             append_line(run / "events.jsonl", {"time": time.time(), "kind": "failed", "text": stop.error})
         hint = f"; to go on from the last checkpoint: trivium resume {run}" if _has_checkpoint(run) else ""
+        if stop.error.startswith("diverged"):
+            hint = ""  # it would do so again
         if stop.exit_code == LostError.exit_code:
             raise LostError(f"{stop.error}{hint}")
         if stop.traceback:
@@ -620,6 +622,7 @@ def _pace(job: Job, facts: Facts, tables: dict[str, Table], *, full: bool, looks
         patience,
         keep_best="valid" in tables and not full and looks,
         why_total=why,
+        tries=full,
     )
 
 

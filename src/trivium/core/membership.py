@@ -355,6 +355,9 @@ class Driver(Role):
             count, weight, loss, correct = sum_in_order(rows)
             scale = 1.0 / weight if weight else 0.0
             results.append(Evaluated(look.clock, name, count, weight, loss * scale, correct * scale))
+        wrong = self.agenda.diverged(tuple(results))
+        if wrong:
+            return self._fail(wrong, 1)
         self.agenda.evaluated(look, tuple(results))
         return self._act(now)
 
@@ -385,6 +388,7 @@ class Driver(Role):
             if self.phase == "leaving" and peer in self._asked:
                 return self._answered(peer, now, self._left)
             return []
+        ran = peer in self.members.workers
         self.members = self.members.without(peer)
         self.joined.discard(peer)
         who = f"{self.name(peer)} died ({event.how})"
@@ -394,11 +398,15 @@ class Driver(Role):
             return self._fail(f"{who}; it alone held the parameters", 3)
         moved = sum(owner == peer for owner in self.owners)
         heirs = self.members.holders
+        what = []
+        if ran:
+            what.append(f"its lanes went to {', '.join(self.name(one) for one in self.members.workers)}")
+        if moved:
+            what.append(f"{moved} of its shards went to {', '.join(self.name(one) for one in heirs)}")
         self.owners = tuple(
             heirs[shard % len(heirs)] if owner == peer else owner for shard, owner in enumerate(self.owners)
         )
-        what = f"{moved} of its shards went" if moved else "its lanes went"
-        self._note(now, f"{who}; {what} to {', '.join(self.name(one) for one in self.members.workers)}")
+        self._note(now, "; ".join([who, *what]))
         if self.phase == "joining":
             return self._new_term(who) if self.joined >= set(self.members.all) else []
         return self._new_term(who)

@@ -69,7 +69,8 @@ class Pace:
     """What the agenda follows.
 
     ``total`` clocks at most (None: until F finishes or a halt); look every ``every`` clocks at ``watch`` ("valid",
-    "sample" or "" for never); ``last_sets`` are evaluated at the end.
+    "sample" or "" for never); ``last_sets`` are evaluated at the end. ``tries``: F tries points and takes them back (a
+    line search), so that a loss in the middle need not be finite.
     """
 
     total: int | None
@@ -80,6 +81,7 @@ class Pace:
     patience: int | None = None
     keep_best: bool = False
     why_total: str = "epochs"
+    tries: bool = False
 
 
 @dataclass
@@ -169,6 +171,16 @@ class Agenda:
             self.best_loss, self.best_clock, self.since_best = one.loss, self.clock, 0
         else:
             self.since_best += 1
+
+    def diverged(self, results: tuple[Evaluated, ...]) -> str:
+        """What to say where a loss is not finite; nothing where all are, or where F may still turn back."""
+        for one in results:
+            if not math.isfinite(one.loss) and (self.ended or not self.pace.tries):
+                return (
+                    f"diverged: the {one.name} loss is {one.loss} after clock {self.clock}; start anew with a lower "
+                    "learning rate (lr), or scale the columns"
+                )
+        return ""
 
     def keep_done(self, clock: int) -> None:
         """The best parameters are those of ``clock``."""

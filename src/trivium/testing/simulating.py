@@ -151,4 +151,4 @@ def _raise(stop: Stop | None) -> None:
         return
     if stop.exit_code == LostError.exit_code:
         raise LostError(stop.error)
-    raise ProgramError(stop.error, stop.traceback)
+    raise ProgramError(stop.error, stop.traceback) if stop.traceback else RunError(stop.error)
