@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +33,7 @@ from trivium.runtime.versions import SLOTS, Versions
 
 __all__ = ["ArrayPlane", "Facts", "NodeArrays", "node_arrays"]
 
+LEAST_SPLIT = 1 << 17  # elements: below, handing a piece to a thread costs more than it saves
 STATS = 8  # float64 words of a block's header: rows, weight, loss, spare
 TRIALS = 6  # of F before the first clock: enough for a line search to accept a step or two
 STEP = 4  # rows, weight, loss, finished
@@ -151,6 +153,7 @@ class ArrayPlane:
         self._gathered: tuple[int, int, int, Any] | None = None  # rows read ahead: clock, lanes, what the kernel made
         self._additions: dict[tuple[Part, ...], list[tuple[int, int]]] = {}
         self._pool: Any = None
+        self._pieces: tuple[Shard, ...] = ()  # of the only shard, for a process with several threads
         self._do: dict[type[Work], Callable[[Any], Any]] = {
             Gradient: self._gradient,
             Apply: self._apply,
@@ -246,10 +249,13 @@ class ArrayPlane:
         self._rows = rows
         shelf = self.shelf
         self._kernels = [shelf.take(facts.program, threads, rows, facts.reproducible, i) for i in range(count)]
-        if count > 1:
+        if facts.threads > 1 and self._pool is None:
             from concurrent.futures import ThreadPoolExecutor
 
-            self._pool = ThreadPoolExecutor(count)
+            self._pool = ThreadPoolExecutor(facts.threads)
+            large = facts.shards == 1 and facts.layout.size >= LEAST_SPLIT
+            if large and facts.optimizer.scalar_count == 0:
+                self._pieces = facts.layout.shards(facts.threads)
 
     # -- the contract -------------------------------------------------------------------------------------------------
     def carry_out(self, work: Work) -> Any:
@@ -285,7 +291,7 @@ class ArrayPlane:
         self._do.clear()  # a cycle: memory is to be given back now, not at some collection
         if self._pool is not None:
             self._pool.shutdown(wait=False)
-            self._pool = None
+            self._pool, self._pieces = None, ()
 
     # -- Δ ------------------------------------------------------------------------------------------------------------
     def _gradient(self, work: Gradient) -> None:
@@ -300,7 +306,7 @@ class ArrayPlane:
     def _alone(self, part: Part, clock: int) -> None:
         """Each lane by itself, then up the tree into the first one's block."""
         lanes = [range(lane, lane + 1) for lane in range(part.lo, part.hi)]
-        if self._pool is None or len(lanes) == 1:
+        if len(self._kernels) <= 1 or len(lanes) == 1:
             for one in lanes:
                 self._delta(0, one, clock)
         else:
@@ -409,22 +415,46 @@ class ArrayPlane:
         else:
             block, stats = self._sum(held, work.parts)
             totals = arrays.totals[new, index]
-        state = held.states[new]
-        optimizer.update(
-            held.a_read[slot],
-            held.sums[block],
-            held.states_read[slot],
-            totals,
-            self._step(held, clock, stats),
-            held.a[new],
-            state,
-        )
+        state, step = held.states[new], self._step(held, clock, stats)
+        if self._pieces:
+            self._update_pieces(held, (slot, new, block), totals, step)
+        else:
+            optimizer.update(
+                held.a_read[slot], held.sums[block], held.states_read[slot], totals, step, held.a[new], state
+            )
         iterations = optimizer.iterations(state.head, clock + 1)
         finished = optimizer.finished(state.head)
         record, (rows, weight, loss) = held.steps[new], stats
         record[0], record[1], record[2], record[3] = rows, weight, loss, finished
         held.versions.commit(new, clock + 1)
         return finished, iterations, rows, weight, loss
+
+    def _update_pieces(
+        self, held: _Held, places: tuple[int, int, int], totals: NDArray[np.float64], step: Step
+    ) -> None:
+        """An elementwise F over pieces of the shard, a thread each: the baseline is to use its cores here too."""
+        slot, new, block = places
+        optimizer, heads = self.facts.optimizer, [held.states[new].head]
+        heads += [np.empty_like(heads[0]) for _ in self._pieces[1:]]  # all pieces compute the same scalars
+
+        def update(piece: Shard, head: NDArray[np.float64]) -> None:
+            cut = slice(piece.start, piece.stop)
+            old, fresh = held.states_read[slot], held.states[new]
+            optimizer.update(
+                held.a_read[slot][cut],
+                held.sums[block][cut],
+                State(old.head, old.slots[:, cut], old.ring),
+                totals,
+                msgspec.structs.replace(step, penalised=self.facts.layout.penalised(cut.start, cut.stop)),
+                held.a[new][cut],
+                State(head, fresh.slots[:, cut], fresh.ring),
+            )
+
+        assert self._pool is not None
+        tasks = [self._pool.submit(update, *one) for one in zip(self._pieces[1:], heads[1:], strict=True)]
+        update(self._pieces[0], heads[0])
+        for task in tasks:
+            task.result()
 
     def _folded_stats(self, work: Apply) -> tuple[float, float, float]:
         if work.authority >= 0:
