@@ -64,7 +64,7 @@ class Kernel(abc.ABC):
     def predict(self, a: NDArray[Any], ready: Any) -> NDArray[Any]:
         """Probabilities (rows, classes), or values (rows,)."""
 
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027  most kernels hold none
         """Let go of every buffer of the run; the compiled functions stay for the next one."""
 
     def refresh(self, a: NDArray[Any]) -> None:  # noqa: B027  a hook; most kernels have nothing to alias

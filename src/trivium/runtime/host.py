@@ -166,7 +166,7 @@ class RoleHost:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Handle what is queued. Where one short compute leads to the next, a turn still ends after ``TURN`` seconds."""
+        """Handle what is queued; a turn ends after ``TURN`` seconds even where one short compute leads to another."""
         events, handle, carry = self._events, self._handle, self._carry
         self._feeding = True
         while events:
