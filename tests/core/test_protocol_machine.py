@@ -6,10 +6,11 @@ The simulated host draws delays; here Hypothesis chooses every step, and shrinks
 from collections import deque
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from trivium.core.holder import ShardState
 from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda
 from trivium.core.role import (
@@ -30,6 +31,8 @@ from trivium.core.role import (
     StopRequested,
     TimerFired,
 )
+from trivium.core.runner import Runner
+from trivium.errors import ProtocolError
 from trivium.testing.counting import CountingMemory, CountingPlane, CountingStore, expected
 from trivium.testing.scenarios import DRIVER, Scenario, member, pace, topology
 
@@ -53,12 +56,13 @@ class Protocol(RuleBasedStateMachine):
     @initialize(
         workers=st.integers(1, 3),
         shards=st.integers(1, 2),
-        clocks=st.integers(1, 3),
+        clocks=st.integers(1, 6),
         elementwise=st.booleans(),
         look_every=st.sampled_from([0, 2]),
         reproducible=st.booleans(),
+        head_start=st.integers(0, 40),
     )
-    def start(self, **sizes):
+    def start(self, head_start, **sizes):
         self.scenario = Scenario(design=self.design, lanes=4, checkpoint_every=1.0, **sizes)
         members, names = topology(self.scenario)
         self.memory = CountingMemory(1 if self.design == "sequential" else self.scenario.shards, 4)
@@ -86,6 +90,8 @@ class Protocol(RuleBasedStateMachine):
         self.feed(DRIVER, Started())
         for address in members.all:
             self.feed(DRIVER, PeerJoined(address))
+        for _ in range(head_start):
+            self.quiet_round()
 
     # -- a host in small ----------------------------------------------------------------------------------------------
     def feed(self, address, event):
@@ -155,12 +161,18 @@ class Protocol(RuleBasedStateMachine):
     def deliver_any(self, at):
         self.deliver(at % len(self.flying))
 
+    @rule(rounds=st.integers(1, 4))
+    def go_on(self, rounds):
+        for _ in range(rounds):
+            self.quiet_round()
+
     @precondition(lambda self: self.flying)
-    @rule(count=st.integers(1, 20))
-    def deliver_in_order(self, count):
-        for _ in range(min(count, len(self.flying))):
-            if self.flying:
-                self.deliver(0)
+    @rule(at=index)
+    def deliver_all_but_one(self, at):
+        kept = self.flying.pop(at % len(self.flying))
+        for _ in range(len(self.flying)):
+            self.deliver(0)
+        self.flying.append(kept)
 
     @precondition(lambda self: self.flying)
     @rule(at=index)
@@ -220,16 +232,21 @@ class Protocol(RuleBasedStateMachine):
 
     # -- the end ------------------------------------------------------------------------------------------------------
     def quiet_round(self):
-        for _ in range(len(self.flying)):
-            self.deliver(0)
+        here, self.flying = self.flying, []
+        for to, event in here:
+            if self.processes[to].paused:
+                self.flying.append((to, event))
+            else:
+                self.feed(to, event)
         while self.news:
             self.feed(DRIVER, self.news.popleft())
         worked = [address for address, process in self.processes.items() if process.work and process.alive]
         for address in worked:
             self.do_next(address)
         if not worked and not self.flying:
-            for address in self.processes:
-                self.feed(address, TimerFired("retry"))
+            for address, process in self.processes.items():
+                if not process.paused:
+                    self.feed(address, TimerFired("retry"))
 
     def teardown(self):
         if not hasattr(self, "processes"):
@@ -266,17 +283,23 @@ class Sequential(Protocol):
     design = "sequential"
 
 
-@pytest.mark.parametrize(("machine", "examples"), [(ParameterServer, 60), (Allreduce, 60), (Sequential, 15)])
-def test_protocol(machine, examples):
-    from hypothesis.stateful import run_state_machine_as_test
+def explore(machine, examples, **changes):
+    chosen = {"max_examples": examples, "stateful_step_count": 60, "deadline": None, "database": None} | changes
+    run_state_machine_as_test(machine, settings=settings(suppress_health_check=list(HealthCheck), **chosen))
 
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=60,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+
+@pytest.mark.parametrize(("machine", "examples"), [(ParameterServer, 150), (Allreduce, 100), (Sequential, 20)])
+def test_protocol(machine, examples):
+    explore(machine, examples)
+
+
+def test_the_machine_finds_that_lost_pushes_are_not_sent_again(monkeypatch):
+    monkeypatch.setattr(Runner, "_resend", lambda self, now: [])
+    with pytest.raises(AssertionError, match="hangs in acting"):
+        explore(ParameterServer, 150, phases=(Phase.generate,))
+
+
+def test_the_machine_finds_that_a_lane_is_counted_twice(monkeypatch):
+    monkeypatch.setattr(ShardState, "have", property(lambda self: 0, lambda self, mask: None))
+    with pytest.raises((AssertionError, ProtocolError)):
+        explore(ParameterServer, 150, phases=(Phase.generate,))
