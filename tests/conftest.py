@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+collect_ignore = ["orphan_script.py"]  # a program that a test starts, not a module with examples
+
 # A test that asks for a number of cases itself keeps it; `make soak` loads the second profile.
 settings.register_profile("default", deadline=None)
 settings.register_profile("soak", deadline=None, max_examples=5000, suppress_health_check=[HealthCheck.too_slow])

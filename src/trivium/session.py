@@ -39,6 +39,7 @@ from trivium.runtime.local import DriverHost, LocalNode
 from trivium.runtime.plane import ArrayPlane, Facts
 from trivium.runtime.pool import GRACE, Pool
 from trivium.runtime.store import Checkpoint, RunStore, append_line, checkpoints, last_term, write_whole
+from trivium.runtime.warmth import compile_once, is_warm
 from trivium.staffing import Staffing, staff
 from trivium.telling import Timing, final_record, progress_of
 
@@ -341,6 +342,12 @@ class Live:
         self._node = node
         try:
             agenda = self._first_version(node, prepared)
+            if not is_warm(prepared.facts, prepared.tables["train"]):
+                teller.stage("compile")
+                began = time.perf_counter()
+                compile_once(prepared.facts, node.plane.arrays, prepared.tables["train"])
+                node.compile_seconds = time.perf_counter() - began
+                teller.stage("start")
             node.launch()
             self._refuse_killed()
             host = self._make_host(node, store, agenda, teller)

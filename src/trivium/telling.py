@@ -98,6 +98,7 @@ class Timing:
             rss = _peak_own(seat.pid) if seat is not None else 0
             processes.append(ProcessTimes(names[address], sum(seconds.values()), seconds, waited, rss))
         compiled = max(float(board.words[i, boards.COMPILE_NS]) for i in range(1, len(host.addresses))) * 1e-9
+        compiled += node.compile_seconds
         peak = sum(one.peak_rss_bytes for one in processes) + _peak_own(os.getpid()) + node.shared_bytes
         return cls(
             time.perf_counter() - began, node.load_seconds, compiled, host.joined_at - began, tuple(processes), peak

@@ -91,6 +91,7 @@ class LocalNode:
     orphan_timeout: float = 3.0
     seats: list[Seat] = field(default_factory=list)
     load_seconds: float = 0.0
+    compile_seconds: float = 0.0  # of what this process compiled for all
 
     def open(self) -> None:
         """Lay out memory and copy the data in."""
