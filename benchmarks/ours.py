@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def plan_of(design: str, workers: int = 2) -> Plan:
     return Plan(threads=workers) if design == "sequential" else Plan(design, workers=workers, pin=True)
 
 
-def mlp(design: str, batch: int) -> Callable[[Bench], Found]:
+def mlp(design: str, batch: int, workers: int = 2, reproducible: bool = False) -> Callable[[Bench], Found]:
     """Samples a second of mlp:500 on MNIST; ``batch`` is global."""
 
     def run(bench: Bench) -> Found:
@@ -59,7 +59,8 @@ def mlp(design: str, batch: int) -> Callable[[Bench], Found]:
 
         def window(seconds: float) -> Record:
             stopping = Stopping(epochs=ENDLESS, max_time=seconds)
-            return bench.train("mlp:500", data, plan_of(design), stopping, optimizer=adam, batch_size=batch)
+            plan = replace(plan_of(design, workers), reproducible=reproducible)
+            return bench.train("mlp:500", data, plan, stopping, optimizer=adam, batch_size=batch)
 
         window(0.5)
         records = [window(WINDOW) for _ in range(WINDOWS)]
@@ -149,14 +150,14 @@ def imdb_pass(bench: Bench) -> Found:
 
 
 def null(design: str) -> Callable[[Bench], Found]:
-    """Microseconds of a step that computes nothing: one parameter, eight rows a step."""
+    """Microseconds of a step that computes nothing: one parameter, the same rows at each step."""
 
     def run(bench: Bench) -> Found:
-        data = read("synthetic:8000x2")
+        data = read("synthetic:64x1")
         found = []
         for seconds in (0.3, *[1.0] * WINDOWS):
             record = bench.train(
-                "null", data, plan_of(design), Stopping(epochs=ENDLESS, max_time=seconds), batch_size=8
+                "null", data, plan_of(design), Stopping(epochs=ENDLESS, max_time=seconds), batch_size="full"
             )
             found.append(record.seconds / record.clocks * 1e6)
         return {"value": statistics.median(found[1:]), "unit": "us"}
@@ -164,9 +165,39 @@ def null(design: str) -> Callable[[Bench], Found]:
     return run
 
 
+def large(design: str) -> Callable[[Bench], Found]:
+    """100 MB of parameters: bytes a second that are pushed, and made visible to each worker, by two workers."""
+
+    def run(bench: Bench) -> Found:
+        data, size, workers = read("synthetic:64x1"), 25 << 20, 2
+        found = []
+        for clocks in (5, *[20] * WINDOWS):
+            stopping = Stopping(epochs=clocks)
+            record = bench.train(f"null:{size}", data, plan_of(design), stopping, batch_size="full")
+            found.append(2 * workers * 4 * size * record.clocks / record.seconds)
+        return {"value": statistics.median(found[1:]), "unit": "bytes/s"}
+
+    return run
+
+
+def warm_start(bench: Bench) -> Found:
+    """Seconds from asking for a second run in a session to its first step."""
+    data, found = read("sklearn:digits"), []
+    for _ in range(2 + WINDOWS):
+        record = bench.train("mlp:64", data, plan_of("ps"), Stopping(max_iter=2), optimizer=optimizer("adam"))
+        found.append(record.startup_seconds + record.compile_seconds + record.load_seconds)
+    return {"value": statistics.median(found[2:]), "unit": "s", "cold": found[0]}
+
+
 CASES: dict[str, Callable[[Bench], Found]] = {
     "mlp-two-allreduce": mlp("allreduce", 256),
     "mlp-two-ps": mlp("ps", 256),
+    "mlp-one-allreduce": mlp("allreduce", 256, workers=1),
+    "mlp-two-allreduce-reproducible": mlp("allreduce", 256, reproducible=True),
+    "mlp-two-ps-reproducible": mlp("ps", 256, reproducible=True),
+    "mlp-two-allreduce-1024": mlp("allreduce", 1024),
+    "mlp-two-ps-1024": mlp("ps", 1024),
+    "mlp-single1-256": mlp("sequential", 256, workers=1),
     "mlp-single-256": mlp("sequential", 256),
     "mlp-single-1024": mlp("sequential", 1024),
     "dense-sequential": dense("sequential"),
@@ -177,6 +208,9 @@ CASES: dict[str, Callable[[Bench], Found]] = {
     "imdb-pass": imdb_pass,
     "null-allreduce": null("allreduce"),
     "null-ps": null("ps"),
+    "large-allreduce": large("allreduce"),
+    "large-ps": large("ps"),
+    "warm-start": warm_start,
 }
 
 
