@@ -22,7 +22,6 @@ STARTING, READY, LEFT = 0, 1, 2
 OPERATIONS = ("", "Gradient", "Fold", "Apply", "Adopt", "EvaluateRows", "KeepShard", "SaveShard", "start", "Ahead")
 LOSS, WEIGHT, ITERATIONS, APPLIED = range(4)
 FIGURES = 8
-HISTORY = 4096  # spans kept for each process: kind, begin, end (seconds)
 
 
 def operation_code(name: str) -> int:
@@ -37,6 +36,7 @@ def board_arrays(processes: int) -> dict[str, tuple[str, tuple[int, ...]]]:
         "seconds": ("float64", (processes, len(KINDS))),
         "waited": ("float64", (processes, processes)),
         "figures": ("float64", (processes, FIGURES)),
+        "usual": ("float64", (processes, len(OPERATIONS))),
     }
 
 
@@ -48,12 +48,13 @@ class Board:
     seconds: NDArray[np.float64]
     waited: NDArray[np.float64]
     figures: NDArray[np.float64]
+    usual: NDArray[np.float64]  # smoothed seconds of each kind of work that was finished; 0: none yet
 
     def doing(self, process: int) -> str:
         """What ``process`` is computing, or nothing."""
         return OPERATIONS[int(self.words[process, OP])]
 
     def since(self, process: int, now: float) -> float:
-        """Seconds since ``process`` began what it is at."""
+        """Seconds since ``process`` began what it is at, or got on with it: a work of many lanes shows each."""
         began: Any = self.words[process, OP_SINCE]
         return now - float(began) * 1e-9

@@ -235,7 +235,7 @@ def _run_launch(link: socket.socket, launch: Launch, fds: list[int]) -> None:
 
 
 def _set_up(launch: Launch, arrays: Arena, data: Arena | None, began: float) -> tuple[ChildHost, ArrayPlane]:
-    board = Board(*(arrays[name] for name in ("words", "seconds", "waited", "figures")))
+    board = Board(*(arrays[name] for name in ("words", "seconds", "waited", "figures", "usual")))
     spans = Spans(board.seconds[launch.index], board.waited[launch.index], began)
     node = NodeArrays(**{name: arrays[name] for name in NodeArrays.__dataclass_fields__})
     tables = {name: shipped.open(data) for name, shipped in launch.tables} if data is not None else {}
@@ -253,6 +253,7 @@ def _set_up(launch: Launch, arrays: Arena, data: Arena | None, began: float) -> 
         spin=launch.spin,
         spans=spans,
     )
+    plane.alive = host.alive
     return host, plane
 
 

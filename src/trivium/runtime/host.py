@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from trivium.core.messages import MESSAGES
+from trivium.core.messages import MESSAGES, EvaluateRows
 from trivium.core.role import (
     Address,
     Command,
@@ -54,6 +54,7 @@ __all__ = ["BEAT_EVERY", "MOST_TRACE", "RoleHost", "Trace", "told"]
 TURN = 5e-2  # seconds after which a turn ends even where each event leads to another
 INLINE = 2e-2  # a hand-over to a thread costs 0.1 to 0.2 ms; signs of life are due each ``BEAT_EVERY``
 BEAT_EVERY = 0.1
+CODES = {name: code for code, name in enumerate(boards.OPERATIONS)}
 END_WITHIN = 0.5
 MOST_TRACE = 5000  # characters of a traceback: with its error it must fit in a mailbox
 SMOOTH = 0.2  # weight of the newest measurement
@@ -97,6 +98,7 @@ class RoleHost:
         self._computing = 0
         self._last: tuple[Message | None, bytes] = (None, b"")
         self._words = memoryview(board.words[me])
+        self._usual: Any = memoryview(board.usual[me])
         self._carry: dict[type[Command], Callable[[Any], None]] = {
             Send: self._send,
             Compute: self._compute,
@@ -206,7 +208,7 @@ class RoleHost:
     def _compute(self, command: Compute) -> None:
         work = command.work
         kind = type(work)
-        if self._took.get(kind, 1.0) < INLINE and not self._computing:
+        if self._took.get(kind, 1.0) < INLINE and not self._computing and kind is not EvaluateRows:
             self._short(work, kind)
             return
         if self._thread is None:
@@ -219,12 +221,13 @@ class RoleHost:
         began = perf_counter()
         try:
             result = self.plane.carry_out(work)  # type: ignore[union-attr]
-        except Exception as error:
+        except BaseException as error:
             self._after(work, False, told(error))
             return
         now = perf_counter()
         self.spans.switch(SEND, now)
-        self._took[kind] += (now - began - self._took[kind]) * SMOOTH
+        self._took[kind] = took = self._took[kind] + (now - began - self._took[kind]) * SMOOTH
+        self._usual[CODES[kind.__name__]] = took
         self.computed(work, result, now)
         self.feed(ComputeFinished(work, result))
 
@@ -232,18 +235,24 @@ class RoleHost:
         """Carry ``work`` out; (True, result) or (False, (error, traceback))."""
         words, began = self._words, perf_counter()
         words[boards.OP_SINCE] = monotonic_ns()
-        words[boards.OP] = boards.OPERATIONS.index(type(work).__name__)
+        words[boards.OP] = CODES[type(work).__name__]
         try:
             assert self.plane is not None
             result = (True, self.plane.carry_out(work))
-        except Exception as error:
+        except BaseException as error:
             result = (False, told(error))
         words[boards.OP] = 0
         now = perf_counter()
         self.spans.switch(SEND, now)
         kind, took = type(work), now - began
-        self._took[kind] = took if kind not in self._took else self._took[kind] * (1 - SMOOTH) + took * SMOOTH
+        took = took if kind not in self._took else self._took[kind] * (1 - SMOOTH) + took * SMOOTH
+        self._took[kind] = took
+        self._usual[CODES[kind.__name__]] = took
         return result
+
+    def alive(self) -> None:
+        """A work of many parts has got on: called between them, from whatever thread it is on."""
+        self._words[boards.OP_SINCE] = monotonic_ns()
 
     def _collect(self) -> bool:
         assert self._thread is not None
@@ -337,7 +346,7 @@ class _ComputeThread:
             self._ring()
 
 
-def told(error: Exception) -> tuple[str, str]:
+def told(error: BaseException) -> tuple[str, str]:
     """The error that is being handled, and its traceback, short enough for a mailbox."""
     return f"{type(error).__name__}: {error}"[: MOST_TRACE // 4], traceback.format_exc()[-MOST_TRACE:]
 

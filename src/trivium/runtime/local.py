@@ -10,7 +10,6 @@ import logging
 import pickle
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +42,7 @@ SUSPECT = 10.0  # times its own median, and a compute is a suspect
 LOOK_EVERY = 0.05
 JOIN_EVERY = 0.0
 SHOW_EVERY = 0.2
-CLOCKS_AGREE = 1e-6  # seconds; what began within it of another began with it
+UNKNOWN = 6.0  # times the patience, for a kind of compute that was never finished
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class LocalNode:
         for name, one in arrays.items():
             self.data[name][...] = one
         self.load_seconds = time.perf_counter() - began
-        self.board = Board(*(self.arena[name] for name in ("words", "seconds", "waited", "figures")))
+        self.board = Board(*(self.arena[name] for name in ("words", "seconds", "waited", "figures", "usual")))
         self.mail = Mailboxes(self.arena["mail"], 0, count, RING_BYTES)
         node = NodeArrays(**{name: self.arena[name] for name in NodeArrays.__dataclass_fields__})
         self.plane = ArrayPlane(self.facts, node, 0, {})
@@ -216,8 +215,6 @@ class DriverHost(RoleHost):
         self._began = time.monotonic()
         self._looked = time.monotonic()
         self._soon = min(1.0, patience / 2)  # seconds after which the silent and the slow are shown
-        self._done_in: dict[int, deque[float]] = {}
-        self._latest: dict[int, tuple[float, float]] = {}  # what each is at: since when, and how long so far
 
     def close(self) -> None:
         """Break the cycles, so that the run's memory is given back now and not at some collection."""
@@ -291,30 +288,25 @@ class DriverHost(RoleHost):
         return f"{doing}{place}"
 
     def _judge_compute(self, index: int, now: float) -> list[Event]:
-        """A compute far beyond its own median is a suspect; beyond the patience it counts as silence."""
+        """A compute far beyond what is usual for its kind is a suspect; far beyond the patience it counts as silence.
+
+        A kind that was never finished has no usual time, and may rightly take long: it is only shown, up to ``UNKNOWN``
+        times the patience. The last worker is never given up for being slow: somebody has to do it.
+        """
         doing = self.board.doing(index)
-        if doing not in ("Gradient", "Apply", "Fold", "EvaluateRows"):
+        if not doing or doing in ("start", "SaveShard"):
             self.suspects.pop(index, None)
             return []
         took = self.board.since(index, now)
-        usual = self._usual(index, now - took, took)
+        usual = float(self.board.usual[index, boards.operation_code(doing)])
         if took <= max(self._soon, SUSPECT * usual):
             self.suspects.pop(index, None)
             return []
         doing = self._suspect(index, doing, took)
-        lost = took > max(self.patience, SUSPECT * usual)
-        return [PeerSilent(self.addresses[index], took, doing)] if lost else []
-
-    def _usual(self, index: int, began: float, took: float) -> float:
-        """Median seconds of what ``index`` has finished computing; 0 if nothing was seen yet."""
-        samples = self._done_in.setdefault(index, deque(maxlen=200))
-        before = self._latest.get(index)
-        if before is not None and began - before[0] > CLOCKS_AGREE:
-            samples.append(before[1])
-        if before is not None and began - before[0] <= CLOCKS_AGREE:
-            began = before[0]
-        self._latest[index] = (began, took)
-        return float(np.median(samples)) if samples else 0.0
+        limit = max(self.patience, SUSPECT * usual) if usual else UNKNOWN * self.patience
+        workers = self.driver.members.workers
+        last = len(workers) == 1 and self.addresses[index] in workers
+        return [PeerSilent(self.addresses[index], took, doing)] if took > limit and not last else []
 
     def _how(self, seat: Seat) -> str:
         """The zygote says how a child died, a moment after its descriptor does; it may have said why itself."""

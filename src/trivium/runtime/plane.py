@@ -137,6 +137,7 @@ class ArrayPlane:
     sample: NDArray[np.int64] | None = None
     spans: Spans | None = None
     shelf: KernelShelf = field(default_factory=KernelShelf)
+    alive: Callable[[], None] | None = None  # called between the lanes of a work
     held: list[_Held] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -289,6 +290,7 @@ class ArrayPlane:
     def close(self) -> None:
         """Hold nothing any more, end the threads; not to be used again."""
         self.release()
+        self.alive = None
         self._do.clear()  # a cycle: memory is to be given back now, not at some collection
         if self._pool is not None:
             self._pool.shutdown(wait=False)
@@ -309,6 +311,7 @@ class ArrayPlane:
         lanes = [range(lane, lane + 1) for lane in range(part.lo, part.hi)]
         if len(self._kernels) <= 1 or len(lanes) == 1:
             for one in lanes:
+                self._tick()
                 self._delta(0, one, clock)
         else:
             count = len(self._kernels)
@@ -320,6 +323,7 @@ class ArrayPlane:
 
     def _some(self, kernel: int, lanes: list[range], clock: int) -> None:
         for one in lanes:
+            self._tick()
             self._delta(kernel, one, clock)
 
     def _delta(self, index: int, lanes: range, clock: int) -> None:
@@ -478,6 +482,7 @@ class ArrayPlane:
 
     # -- looking ------------------------------------------------------------------------------------------------------
     def _evaluate(self, work: EvaluateRows) -> tuple[tuple[tuple[float, ...], ...], ...]:
+        self._gathered = None  # its buffer is about to be used
         if work.clock == BEST:
             view = self.arrays.kept
         else:
@@ -488,7 +493,12 @@ class ArrayPlane:
             for name in work.sets
         )
 
+    def _tick(self) -> None:
+        if self.alive is not None:
+            self.alive()
+
     def _lane_sums(self, view: NDArray[Any], name: str, lane: int) -> tuple[float, ...]:
+        self._tick()
         if name == "sample":
             assert self.sample is not None
             start, stop = lane_rows(len(self.sample), self.facts.lanes, lane)
