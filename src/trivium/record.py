@@ -48,6 +48,8 @@ class Progress:
 class Record:
     """The result of a run; ``as_json`` is the object that ``trivium train --json`` prints last.
 
+    Of a run that was resumed, times and ``samples_per_second`` are those of its last life, clocks and epochs of all.
+
     ``seconds`` and ``samples_per_second`` exclude start, compile, load and evaluation. ``objective`` is the penalised
     mean loss over all training rows in float64; ``loss`` the same without penalty.
     """

@@ -342,6 +342,8 @@ class Live:
         self._node = node
         try:
             agenda = self._first_version(node, prepared)
+            agenda.began = agenda.clock
+            teller.skip(len(agenda.history))
             if not is_warm(prepared.facts, prepared.tables["train"]):
                 teller.stage("compile")
                 began = time.perf_counter()
@@ -674,6 +676,10 @@ class _Teller:
         self._last: Progress | None = None
         self._seen: tuple[float, int, NDArray[np.float64]] | None = None
         self._joined_at = 0.0
+
+    def skip(self, looks: int) -> None:
+        """What an earlier life of the run has written already."""
+        self._looks = looks
 
     def stage(self, name: str) -> None:
         now = time.perf_counter()

@@ -62,8 +62,9 @@ def progress_of(job: Job, prepared: Prepared, host: DriverHost, seen: Seen | Non
 
 def _left(job: Job, agenda: Agenda, clock: int, spent: float) -> float | None:
     ways = []
-    if agenda.pace.total is not None and clock > 0:
-        ways.append(spent / clock * (agenda.pace.total - clock))
+    done = clock - agenda.began
+    if agenda.pace.total is not None and done > 0:
+        ways.append(spent / done * (agenda.pace.total - clock))
     if job.stopping.max_time is not None:
         ways.append(max(0.0, job.stopping.max_time - spent))
     return min(ways) if ways else None
@@ -135,7 +136,7 @@ def final_record(
     train, valid, test = (agenda.last.get(name) for name in ("train", "valid", "test"))
     if valid is None and agenda.history and agenda.history[-1].name == "valid":
         valid = agenda.history[-1]
-    rows = batches.rows_until(agenda.clock)
+    rows = batches.rows_until(agenda.clock) - batches.rows_until(agenda.began)
     seconds = driver.spent.get("Run", 0.0)
     workers = [one for one in timing.processes if one.name.startswith("worker")]
     wall = sum(one.wall for one in workers) or 1.0

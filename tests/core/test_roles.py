@@ -386,6 +386,16 @@ def test_an_orphan_saves_what_is_committed_and_stops():
     assert role.handle(Persisted(records[1]), 1.0) == [Stop("the driver is gone; what was committed is saved")]
 
 
+def test_an_orphan_whose_disk_is_full_says_so():
+    role = holder()
+    finished(role, apply_clock(role), DONE)
+    role.handle(PeerLost(DRIVER, "SIGKILL"), 1.0)
+    assert role.handle(Persisted(SaveShard(0, 0, -1), "disk full"), 1.0) == []
+    assert role.handle(Persisted(SaveShard(0, 1, -1)), 1.0) == [
+        Stop("the driver is gone; not all could be saved: disk full")
+    ]
+
+
 def test_an_orphan_saves_no_version_that_is_not_there():
     role = holder(clock=5)
     commands = role.handle(PeerLost(DRIVER, "SIGKILL"), 1.0)

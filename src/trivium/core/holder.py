@@ -77,6 +77,7 @@ class Holder(Member):
         self._adopting: set[int] = set()
         self._fencing = False
         self._awaited: set[object] = set()  # shards of a Keep or Save under way
+        self._unsaved = ""  # why an orphan could not save something
         self._writing: set[object] = set()  # records on their way to the disk, whoever asked
         self._sums = [0.0, 0.0, 0.0]
         self._base: int | None = None  # the clock at which the term started: each shard has a version of it
@@ -260,7 +261,11 @@ class Holder(Member):
             if event.record not in self._awaited:
                 return []  # asked for by the driver that is gone
             self._awaited.discard(event.record)
-            return [] if self._awaited else [Stop("the driver is gone; what was committed is saved")]
+            self._unsaved = self._unsaved or event.error
+            if self._awaited:
+                return []
+            told = f"not all could be saved: {self._unsaved}" if self._unsaved else "what was committed is saved"
+            return [Stop(f"the driver is gone; {told}")]
         if event.error:
             return self._tell_failure(Failed(event.error, "", storage=True))
         return self._tick_off(event.record)

@@ -99,6 +99,7 @@ class Agenda:
     since_best: int = 0
     looked: int = -1  # the last clock that was evaluated
     kept: int = -1
+    began: int = 0  # the clock at which this life of the run began: what it is timed from
     ended: str = ""
     saved: int = -1
     history: list[Evaluated] = field(default_factory=list)
