@@ -38,7 +38,7 @@ from trivium.runtime.host import Trace
 from trivium.runtime.local import DriverHost, LocalNode
 from trivium.runtime.plane import ArrayPlane, Facts
 from trivium.runtime.pool import GRACE, Pool
-from trivium.runtime.store import Checkpoint, RunStore, append_line, checkpoints, last_term, write_whole
+from trivium.runtime.store import Checkpoint, RunStore, append_line, checkpoints, drop_after, last_term, write_whole
 from trivium.runtime.warmth import compile_once, is_warm
 from trivium.staffing import Staffing, staff
 from trivium.telling import Timing, final_record, progress_of
@@ -47,6 +47,7 @@ __all__ = ["Job", "Live", "Session", "load_params", "resume", "start", "train", 
 
 log = logging.getLogger(__name__)
 SAMPLE_ROWS = 10_000
+ORPHANS_WITHIN = 4.0  # seconds beyond their timeout: then the zygote has ended them
 CHECKS = 10  # looks at the target loss, at least
 FULL = "full"
 
@@ -184,14 +185,24 @@ def load_params(run: Path | str) -> dict[str, NDArray[Any]]:
 def resume(path: Path | str, observer: Observer | None = None, job: Job | None = None) -> Live:
     """Go on from the newest checkpoint of ``path``. ``job`` is needed where the data did not come from files."""
     run = Path(path)
-    saved = checkpoints(run)
-    if not saved:
+    if not (run / "checkpoints").exists():
         raise UsageError(f"{run} has no checkpoint to go on from; start the run anew")
     if job is None:
         from trivium.remembering import remembered_job
 
         job = remembered_job(run)
-    return Live(_default(), job, observer or SilentObserver(), saved=tuple(saved))
+    observer = observer or SilentObserver()
+    store = RunStore(run, 0)
+    store.lock()
+    try:
+        store.take_over(job.plan.orphan_timeout + ORPHANS_WITHIN, observer.notice)
+        saved = checkpoints(run)
+        if not saved:
+            raise UsageError(f"{run} has no checkpoint to go on from; start the run anew")
+        return Live(_default(), job, observer, saved=tuple(saved), store=store)
+    except BaseException:
+        store.unlock()
+        raise
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------
@@ -219,10 +230,12 @@ class Live:
         *,
         looks: bool = True,
         trace: Trace | None = None,
+        store: RunStore | None = None,
     ) -> None:
         self.job, self.observer = job, observer
         self.trace = trace
         self._session, self._saved, self._looks = session, saved, looks
+        self._store = store  # of a run that goes on: locked already
         self._host: DriverHost | None = None
         self._node: LocalNode | None = None
         self._wishes: list[str] = []
@@ -306,12 +319,12 @@ class Live:
         prepared, job = self._prepared, self.job
         began, made = time.perf_counter(), not job.out.exists()
         fresh = not self._saved
-        store = open_run(job, prepared, fresh=fresh)
+        store = self._store or open_run(job, prepared)
         try:
             teller = _Teller(self, prepared, began)
             teller.stage("start")
             try:
-                node = self._open_node(prepared)
+                node = self._open_node(prepared, store.life)
             except BaseException:
                 if fresh:
                     unmake_run(job.out, folder=made)
@@ -320,7 +333,7 @@ class Live:
         finally:
             store.unlock()
 
-    def _open_node(self, prepared: Prepared) -> LocalNode:
+    def _open_node(self, prepared: Prepared, life: str) -> LocalNode:
         job, plan = self.job, self.job.plan
         pool = self._session.pool(xla=prepared.facts.program.xla, grace=plan.orphan_timeout + 2.0)
         pool.start()
@@ -333,6 +346,7 @@ class Live:
             prepared.sample,
             prepared.staffing.spin,
             plan.orphan_timeout,
+            life,
         )
         node.open()
         return node
@@ -388,6 +402,7 @@ class Live:
         if told is not None and told is not chosen:
             saved["kept"] = told.load()["kept"]
         node.plane.restore(saved, chosen.clock, agenda.kept)
+        drop_after(self.job.out, chosen.clock)
         return agenda
 
     def _make_host(self, node: LocalNode, store: RunStore, agenda: Agenda, teller: _Teller) -> DriverHost:
@@ -635,12 +650,14 @@ def _pace(job: Job, facts: Facts, tables: dict[str, Table], *, full: bool, looks
     )
 
 
-def open_run(job: Job, prepared: Prepared, *, fresh: bool) -> RunStore:
-    """Make or take the run directory; UsageError where a fresh run would overwrite something."""
-    run = job.out
+def open_run(job: Job, prepared: Prepared) -> RunStore:
+    """Make the run directory; UsageError where the run would overwrite something. Leaves nothing where it cannot."""
+    from trivium.remembering import describe_data, describe_plan
+
+    run, made = job.out, not job.out.exists()
     try:
         run.mkdir(parents=True, exist_ok=True)
-        if fresh and any(run.iterdir()):
+        if any(run.iterdir()):
             raise UsageError(f"{run} is not empty and nothing is overwritten; give another directory")
     except OSError as error:
         raise StorageError(
@@ -648,17 +665,25 @@ def open_run(job: Job, prepared: Prepared, *, fresh: bool) -> RunStore:
         ) from None
     store = RunStore(run, prepared.facts.shards)
     store.lock()
-    if fresh:
-        from trivium.remembering import describe_data, describe_plan
-
-        write_whole(run / "plan.json", _json(describe_plan(job, prepared)))
-        write_whole(run / "data.json", _json(describe_data(job, prepared.tables)))
+    try:
+        if any(path.name != "lock" for path in run.iterdir()):
+            raise UsageError(f"{run} has come into use meanwhile; give another directory")
+        store.take_over(0.0, log.info)
+        try:
+            write_whole(run / "plan.json", _json(describe_plan(job, prepared)))
+            write_whole(run / "data.json", _json(describe_data(job, prepared.tables)))
+        except BaseException:
+            unmake_run(run, folder=made)
+            raise
+    except BaseException:
+        store.unlock()
+        raise
     return store
 
 
 def unmake_run(run: Path, *, folder: bool) -> None:
     """Take back what ``open_run`` made, where nothing came of the run; ``folder``: the directory too."""
-    for name in ("plan.json", "data.json", "lock"):
+    for name in ("plan.json", "data.json", "members", "lock"):
         (run / name).unlink(missing_ok=True)
     if folder:
         with contextlib.suppress(OSError):

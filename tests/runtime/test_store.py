@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 from trivium.core.messages import Manifest, SaveShard, TermRecord
 from trivium.core.role import Address
 from trivium.errors import StorageError, UsageError
-from trivium.runtime.store import RunStore, append_line, checkpoints, last_term, write_whole
+from trivium.runtime.store import RunStore, append_line, checkpoints, drop_after, last_term, write_whole
 
 
 class FakePlane:
@@ -22,8 +23,8 @@ class FakePlane:
         return {"a": a, "head": np.full(8, float(clock)), "step": np.zeros(4), "totals": np.zeros(1), **many}
 
 
-def save(run, clock, shards=(0, 1), manifest=True):
-    store = RunStore(run, 2)
+def save(run, clock, shards=(0, 1), manifest=True, life="one"):
+    store = RunStore(run, 2, life)
     for shard in shards:
         store.write(SaveShard(shard, clock, -1), FakePlane())
     if manifest:
@@ -107,6 +108,51 @@ def test_a_file_that_was_being_written_is_not_seen(tmp_path):
     save(tmp_path, 5)
     (tmp_path / "checkpoints" / f"{5:010d}" / ".shard-0.safetensors.99.part").write_bytes(b"half")
     assert clocks(tmp_path) == [5]
+
+
+def test_shards_of_two_lives_are_no_checkpoint(tmp_path):
+    save(tmp_path, 8, shards=[0], manifest=False, life="one")
+    save(tmp_path, 8, shards=[1], manifest=False, life="two")
+    assert clocks(tmp_path) == []
+
+
+def test_a_checkpoint_with_a_manifest_is_never_rewritten(tmp_path):
+    save(tmp_path, 5)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    save(tmp_path, 5, shards=[1], manifest=False, life="two")
+    assert {path: path.read_bytes() for path in before} == before
+    assert clocks(tmp_path) == [5]
+
+
+def test_a_folder_that_is_not_whole_does_not_count_as_kept(tmp_path):
+    save(tmp_path, 3)
+    save(tmp_path, 5, shards=[1], manifest=False)
+    save(tmp_path, 9)
+    assert clocks(tmp_path) == [3, 9]
+
+
+def test_what_lies_beyond_the_clock_gone_on_from_is_dropped(tmp_path):
+    for clock in (3, 8):
+        save(tmp_path, clock)
+    drop_after(tmp_path, 3)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [f"{3:010d}"]
+
+
+def test_nobody_takes_over_while_a_member_may_write(tmp_path):
+    driver = RunStore(tmp_path, 1)
+    driver.take_over(0.0, pytest.fail)
+    member = RunStore(tmp_path, 1, driver.life)
+    member.enter()
+    told, after = [], RunStore(tmp_path, 1)
+    with pytest.raises(UsageError, match=rf"still written by .*process {os.getpid()}"):
+        after.take_over(0.0, told.append)
+    assert len(told) <= 1
+    member.leave()
+    after.take_over(0.0, pytest.fail)
+    with pytest.raises(StorageError, match="taken over by another run"):
+        member.enter()
+    with (tmp_path / "members").open("rb") as free:
+        fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_two_checkpoints_are_kept(tmp_path):

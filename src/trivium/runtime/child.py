@@ -94,6 +94,7 @@ class Launch:
     jax_threads: int | None
     orphan_timeout: float
     driver: int = 0
+    life: str = ""  # of the run, see ``RunStore``
 
 
 def send_launch(link: socket.socket, launch: bytes, fds: list[int], within: float = 10.0) -> None:
@@ -217,8 +218,10 @@ def _run_launch(link: socket.socket, launch: Launch, fds: list[int]) -> None:
         xla.configure(launch.jax_threads)
     arena = Arena.attach(fds[0], launch.arena)
     data = Arena.attach(fds[1], launch.data) if launch.data is not None else None
+    store = RunStore(launch.run, launch.facts.shards, launch.life)
     try:
-        host, plane = _set_up(launch, arena, data, began)
+        store.enter()
+        host, plane = _set_up(launch, arena, data, began, store)
         watch = _Watch(link, host, launch.orphan_timeout)
         watch.start()
         _warm(launch, plane, host)
@@ -228,20 +231,22 @@ def _run_launch(link: socket.socket, launch: Launch, fds: list[int]) -> None:
         plane.close()
         host.board.words[launch.index, boards.STATE] = boards.LEFT
     finally:
+        store.leave()
         _shelf.release()
         arena.close()
         if data is not None:
             data.close()
 
 
-def _set_up(launch: Launch, arrays: Arena, data: Arena | None, began: float) -> tuple[ChildHost, ArrayPlane]:
+def _set_up(
+    launch: Launch, arrays: Arena, data: Arena | None, began: float, store: RunStore
+) -> tuple[ChildHost, ArrayPlane]:
     board = Board(*(arrays[name] for name in ("words", "seconds", "waited", "figures", "usual")))
     spans = Spans(board.seconds[launch.index], board.waited[launch.index], began)
     node = NodeArrays(**{name: arrays[name] for name in NodeArrays.__dataclass_fields__})
     tables = {name: shipped.open(data) for name, shipped in launch.tables} if data is not None else {}
     plane = ArrayPlane(launch.facts, node, launch.index, tables, launch.sample, spans, _shelf)
     mail = Mailboxes(arrays["mail"], launch.index, len(launch.addresses), launch.ring_bytes)
-    store = RunStore(launch.run, launch.facts.shards)
     host = ChildHost(
         launch.make_role(),
         launch.index,

@@ -88,6 +88,7 @@ class LocalNode:
     sample: NDArray[np.int64] | None
     spin: float
     orphan_timeout: float = 3.0
+    life: str = ""
     seats: list[Seat] = field(default_factory=list)
     load_seconds: float = 0.0
     compile_seconds: float = 0.0  # of what this process compiled for all
@@ -146,6 +147,7 @@ class LocalNode:
                 member.cpus,
                 member.jax_threads,
                 self.orphan_timeout,
+                life=self.life,
             )
             fds = [self.arena.fd, self.data.fd] if member.warm is not None else [self.arena.fd]
             content = cloudpickle.dumps(launch, protocol=pickle.HIGHEST_PROTOCOL)

@@ -4,14 +4,18 @@
 
     RUN/
       lock            held (flock) by the driver; the kernel frees it with its holder
+      members         held (flock, shared) by every process that may write; says which life of the run may
       plan.json       settings, versions        data.json   shapes and fingerprint of the data
       terms.jsonl     a line for each term, fsynced before it is announced
       checkpoints/CLOCK/shard-K.safetensors, shard-K.json (sha256), manifest.json
       metrics.jsonl   events.jsonl   spans.json   model.safetensors   record.json
 
 A file appears whole or not at all: written beside its name, fsynced, renamed, and the folder fsynced. A checkpoint
-counts when its manifest is there, or, after the driver's death, when all its shards are; a torn one falls back to the
-one before.
+counts when all its shards are there, by one life of the run, and are what their sums say; its manifest, which orphans
+cannot write, adds what the driver knew. A torn one falls back to the one before. None with a manifest is rewritten.
+
+A life is what one driver and its members do. Orphans outlive their driver's lock: the next driver reads nothing before
+it has had ``members`` for itself, and who comes to ``members`` after that with an older life is turned away.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ import hashlib
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +39,19 @@ from trivium.core.messages import Manifest, SaveShard, TermRecord
 from trivium.core.role import Work
 from trivium.errors import StorageError, UsageError
 
-__all__ = ["Checkpoint", "RunStore", "append_line", "checkpoints", "last_term", "write_whole"]
+__all__ = [
+    "Checkpoint",
+    "RunStore",
+    "append_line",
+    "checkpoints",
+    "drop_after",
+    "last_term",
+    "lock_holders",
+    "write_whole",
+]
 
 KEPT_CHECKPOINTS = 2
+ASK_EVERY = 0.05  # seconds between two tries to have ``members`` for oneself
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -103,12 +119,34 @@ class Checkpoint:
 
 def checkpoints(run: Path) -> list[Checkpoint]:
     """Whole checkpoints of ``run``, oldest first."""
-    found = []
-    for folder in sorted((run / "checkpoints").glob("[0-9]*")):
-        one = _checkpoint(folder)
-        if one is not None:
-            found.append(one)
-    return found
+    found = [_checkpoint(folder) for folder in _folders(run)]
+    return [one for one in found if one is not None]
+
+
+def drop_after(run: Path, clock: int) -> None:
+    """Remove the checkpoints beyond ``clock``, from which the run goes on: another life shall not meet them."""
+    for folder in _folders(run):
+        if int(folder.name) > clock:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def lock_holders(path: Path) -> list[int]:
+    """The processes that hold ``path`` (flock), as the kernel says: to try the lock might get in somebody's way."""
+    try:
+        status = path.stat()
+        held = Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return []
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    rows = [words for words in map(str.split, held.splitlines()) if len(words) >= 6 and words[1] == "FLOCK"]
+    return [int(words[4]) for words in rows if words[5] == place]
+
+
+def _folders(run: Path) -> list[Path]:
+    """A folder for each clock that anybody began to save, oldest first."""
+    return sorted(
+        (path for path in (run / "checkpoints").glob("*") if path.name.isdecimal()), key=lambda p: int(p.name)
+    )
 
 
 def last_term(run: Path) -> int:
@@ -126,12 +164,20 @@ def last_term(run: Path) -> int:
     return last
 
 
-def _checkpoint(folder: Path) -> Checkpoint | None:
+def _sums(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is said of each shard in ``folder``, by name, if all are there and of one life; else nothing."""
     try:
         sums = {path.stem: json.loads(path.read_bytes()) for path in folder.glob("shard-*.json")}
-        shards = next(iter(sums.values()))["shards"] if sums else 0
-        if not shards or len(sums) != shards:
-            return None
+        shards = {(one["shards"], one.get("life", "")) for one in sums.values()}
+        names = {f"shard-{k}" for k in range(next(iter(shards))[0])} if len(shards) == 1 else set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return sums if names == sums.keys() else {}
+
+
+def _checkpoint(folder: Path) -> Checkpoint | None:
+    sums = _sums(folder)
+    try:
         for name, one in sums.items():
             if hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest() != one["sha256"]:
                 return None
@@ -139,17 +185,20 @@ def _checkpoint(folder: Path) -> Checkpoint | None:
         held: dict[str, Any] = {"term": 0, "best": -1, "pace": ""}
         if manifest.exists():
             held = json.loads(manifest.read_bytes())
+        found = Checkpoint(int(folder.name), folder, len(sums), held["best"], held["pace"].encode(), held["term"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Checkpoint(int(folder.name), folder, shards, held["best"], held["pace"].encode(), held["term"])
+    return found if sums else None
 
 
 class RunStore:
-    """Writes durable records below ``run``; each process has its own."""
+    """Writes durable records below ``run``; each process has its own, those of one ``life`` the same life."""
 
-    def __init__(self, run: Path, shards: int) -> None:
+    def __init__(self, run: Path, shards: int, life: str = "") -> None:
         self.run, self.shards = run, shards
+        self.life = life or os.urandom(8).hex()
         self._lock: Any = None
+        self._members: Any = None
 
     def lock(self) -> None:
         """Take the run for this driver; UsageError if another one has it."""
@@ -167,6 +216,48 @@ class RunStore:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def take_over(self, within: float, told: Callable[[str], None]) -> None:
+        """Begin a life, once no process of an earlier one may write any more; ``told`` hears whom it waits for.
+
+        For the driver that has the lock. Raises UsageError if they have not ended ``within`` so many seconds.
+        """
+        path, deadline, waited = self.run / "members", time.monotonic() + within, False
+        try:
+            with path.open("a+b") as members:
+                while not _have(members, fcntl.LOCK_EX):
+                    who = ", ".join(map(str, lock_holders(path))) or "unknown to this machine"
+                    if time.monotonic() > deadline:
+                        raise UsageError(
+                            f"{self.run} is still written by processes of the run before (process {who}); end them, "
+                            "then try again"
+                        )
+                    if not waited:
+                        told(f"the processes of the run before still save (process {who}); waiting for their end")
+                    waited = True
+                    time.sleep(ASK_EVERY)
+                members.truncate(0)
+                members.write(self.life.encode())
+                members.flush()
+        except OSError as error:
+            raise StorageError(f"cannot write in {self.run}: {error.strerror}") from None
+
+    def enter(self) -> None:
+        """For a member: from now on to ``leave`` it may write. StorageError if the run is another life's by now."""
+        try:
+            self._members = (self.run / "members").open("rb")
+            mine = _have(self._members, fcntl.LOCK_SH) and self._members.read() == self.life.encode()
+        except OSError as error:
+            raise StorageError(f"cannot write in {self.run}: {error.strerror}") from None
+        if not mine:
+            self.leave()
+            raise StorageError(f"{self.run} has been taken over by another run")
+
+    def leave(self) -> None:
+        """End what ``enter`` began: nothing is written by this member any more."""
+        if self._members is not None:
+            self._members.close()
+            self._members = None
 
     def write(self, record: Work, plane: Any) -> None:
         """See ``trivium.runtime.base.Store``."""
@@ -186,6 +277,8 @@ class RunStore:
         from safetensors.numpy import save
 
         folder = self._folder(record.clock)
+        if (folder / "manifest.json").exists():
+            return  # it is whole, and an orphan knows nothing that its driver did not
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -194,11 +287,22 @@ class RunStore:
         name = folder / f"shard-{record.shard}"
         write_whole(name.with_suffix(".safetensors"), content)
         about = {"sha256": hashlib.sha256(content).hexdigest(), "shards": self.shards, "clock": record.clock}
+        about["life"] = self.life
         write_whole(name.with_suffix(".json"), json.dumps(about).encode())
 
     def _save_manifest(self, record: Manifest) -> None:
         about = {"term": record.term, "clock": record.clock, "best": record.best, "pace": record.pace.decode()}
         write_whole(self._folder(record.clock) / "manifest.json", json.dumps(about).encode())
-        whole = sorted((self.run / "checkpoints").glob("[0-9]*"))
-        for old in [folder for folder in whole if int(folder.name) < record.clock][: -(KEPT_CHECKPOINTS - 1) or None]:
-            shutil.rmtree(old, ignore_errors=True)
+        earlier = [folder for folder in _folders(self.run) if int(folder.name) < record.clock]
+        spare = [folder for folder in earlier if _sums(folder)][-(KEPT_CHECKPOINTS - 1) :]
+        for old in earlier:
+            if spare and int(old.name) < int(spare[0].name):
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def _have(file: Any, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
