@@ -283,6 +283,9 @@ class Sequential(Protocol):
     design = "sequential"
 
 
+UNTIL_FOUND = 5000  # a planted bug shows in one of some 300 examples, and the search ends there
+
+
 def explore(machine, examples, **changes):
     chosen = {"max_examples": examples, "stateful_step_count": 60, "deadline": None, "database": None} | changes
     run_state_machine_as_test(machine, settings=settings(suppress_health_check=list(HealthCheck), **chosen))
@@ -296,10 +299,10 @@ def test_protocol(machine, examples):
 def test_the_machine_finds_that_lost_pushes_are_not_sent_again(monkeypatch):
     monkeypatch.setattr(Runner, "_resend", lambda self, now: [])
     with pytest.raises(AssertionError, match="hangs in acting"):
-        explore(ParameterServer, 150, phases=(Phase.generate,))
+        explore(ParameterServer, UNTIL_FOUND, phases=(Phase.generate,))
 
 
 def test_the_machine_finds_that_a_lane_is_counted_twice(monkeypatch):
     monkeypatch.setattr(ShardState, "have", property(lambda self: 0, lambda self, mask: None))
     with pytest.raises((AssertionError, ProtocolError)):
-        explore(ParameterServer, 150, phases=(Phase.generate,))
+        explore(ParameterServer, UNTIL_FOUND, phases=(Phase.generate,))
