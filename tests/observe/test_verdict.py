@@ -26,9 +26,11 @@ def test_no_rate_no_verdict():
 
 def test_the_budget_is_a_tenth_of_the_run_with_all_that_comes_before_the_first_step():
     quick = {"startup_seconds": 0.4, "compile_seconds": 0.2, "load_seconds": 0.2, "evaluate_seconds": 0.2}
-    assert budget(a_record(seconds=5.0, **quick), 8) == pytest.approx(0.6 - 0.1 - 0.2)
+    assert budget(a_record(seconds=3.0, **quick), 1) == pytest.approx(0.4 - 0.1 - 0.2)
     assert budget(a_record(seconds=1000.0), 64) == 0.5
-    assert budget(a_record(seconds=1000.0, compile_seconds=1.7), 16) == pytest.approx(0.2)
+    assert budget(a_record(seconds=8.0, compile_seconds=0.5), 16) == 0.5
+    assert budget(a_record(seconds=16.0, compile_seconds=2.4), 16) == 0.5
+    assert budget(a_record(seconds=6.0, compile_seconds=2.4), 16) == 0.0
     assert budget(a_record(seconds=0.1, startup_seconds=0.1, compile_seconds=0.1), 1) == 0.0
     assert budget(a_record(design="sequential"), 256) == 0.0
 
@@ -40,6 +42,12 @@ def test_steps_too_long_for_the_budget_are_not_started():
 def test_threads_are_those_of_the_run_within_the_machine():
     assert threads_of(a_record(workers=2), 8) == 2
     assert threads_of(a_record(workers=16), 8) == 8
+
+
+def test_a_run_that_lost_a_process_is_not_judged():
+    struck = a_record(seconds=1000.0, notices=("worker 1 died (SIGKILL); its lanes went to worker 0",))
+    assert budget(struck, 64) == 0.0
+    assert "a process died" in why_not(struck)
 
 
 def test_what_was_not_measured_says_why():

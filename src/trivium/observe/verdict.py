@@ -18,6 +18,7 @@ EQUAL = 0.10  # ratios within this of 1 are called equal
 MOST = 2.0  # seconds that the measurement may take
 SHARE = 0.10  # or this share of the run, whichever is less
 LEAST = 0.05  # seconds under which nothing can be told
+LONG_SHARE = 0.25  # of training: a long run may spend it on compiling the yardstick anew
 ENOUGH = 0.5  # seconds beyond which nothing more is learned
 LAUNCH = 0.1  # seconds until a process that is warm trains
 
@@ -34,12 +35,18 @@ def budget(record: Record, step_rows: int) -> float:
     ``workers`` times as long as ours; five steps must fit.
     """
     before = record.startup_seconds + record.load_seconds + record.compile_seconds
-    allowed = min(MOST, SHARE * (before + record.seconds + record.evaluate_seconds))
-    allowed = min(ENOUGH, allowed - LAUNCH - record.compile_seconds)
-    if record.design == "sequential" or record.samples_per_second <= 0:
+    whole = before + record.seconds + record.evaluate_seconds
+    allowed = min(ENOUGH, min(MOST, SHARE * whole) - LAUNCH - record.compile_seconds)
+    if LAUNCH + record.compile_seconds + ENOUGH <= LONG_SHARE * record.seconds:
+        allowed = ENOUGH
+    if record.design == "sequential" or record.samples_per_second <= 0 or _lost_somebody(record):
         return 0.0
     five_steps = 5 * record.workers * step_rows / record.samples_per_second
     return allowed if allowed >= LEAST and five_steps <= allowed else 0.0
+
+
+def _lost_somebody(record: Record) -> bool:
+    return any(" died (" in notice for notice in record.notices)
 
 
 def why_not(record: Record) -> str:
@@ -48,6 +55,8 @@ def why_not(record: Record) -> str:
         return "one process with all its threads: this is the baseline itself"
     if record.samples_per_second <= 0:
         return "not measured: no step was finished"
+    if _lost_somebody(record):
+        return "not measured: a process died on the way, so the speed is not that of the plan"
     overhead = record.startup_seconds + record.compile_seconds
     text = f"not measured: {duration(record.seconds)} of training is too short to time one process beside it"
     if overhead > record.seconds:
