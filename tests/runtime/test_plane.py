@@ -196,6 +196,30 @@ def test_what_a_snapshot_takes_goes_on_with_the_same_bits(name, cut, table):
     assert params_digest(layout, params(made[0], 10)) == params_digest(layout, params(other[0], 10))
 
 
+def test_who_keeps_or_saves_still_holds_what_it_computes_with(table):
+    made = planes(table)
+    clock(made, 0, share(LANES, 1))
+    made[0].read(1)
+    made[0].carry_out(KeepShard(0, 1))
+    made[0].snapshot(0, 1)
+    slot = made[0].held[0].versions.current()[1]
+    held = made[0].view().copy()
+    for at in range(1, 6):
+        clock([made[1]], at, share(LANES, 1))
+        assert made[1].held[0].versions.begin() != slot
+    np.testing.assert_array_equal(made[0].view(), held)
+
+
+def test_nothing_is_pinned_for_a_reaped_process(table):
+    made = planes(table)
+    versions = made[0].held[0].versions
+    for reader in range(versions.readers):
+        versions.pin(reader, 0)
+    made[0].drop(1)
+    pins = [int(versions._memory[at]) for at in versions._pins]
+    assert pins == [1, 0] * (len(pins) // 2) and len(pins) > 2
+
+
 def test_work_at_the_wrong_clock_is_refused(table):
     made = planes(table)
     clock(made, 0, share(LANES, 1))

@@ -36,6 +36,7 @@ __all__ = ["ArrayPlane", "Facts", "NodeArrays", "node_arrays"]
 LEAST_SPLIT = 1 << 17  # elements: below, handing a piece to a thread costs more than it saves
 STATS = 8  # float64 words of a block's header: rows, weight, loss, spare
 TRIALS = 6  # of F before the first clock: enough for a line search to accept a step or two
+PINS = 3  # of a process in each shard: what it computes with, what it keeps, what it saves
 STEP = 4  # rows, weight, loss, finished
 
 
@@ -100,7 +101,7 @@ def node_arrays(facts: Facts) -> dict[str, tuple[str, tuple[int, ...]]]:
         "stats": ("float64", (facts.lanes, STATS)),
         "kept": (layout.dtype, (layout.size,)),
         "kept_clock": ("int64", (facts.shards,)),
-        "versions": ("int64", (facts.shards, Versions.words(facts.processes))),
+        "versions": ("int64", (facts.shards, Versions.words(PINS * facts.processes))),
     }
 
 
@@ -177,7 +178,7 @@ class ArrayPlane:
         a = [n.a[slot, cut] for slot in range(SLOTS)]
         return _Held(
             shard,
-            Versions(n.versions[shard.index], facts.processes),
+            Versions(n.versions[shard.index], PINS * facts.processes),
             a,
             states,
             _read_only(facts.layout.penalised(shard.start, shard.stop)),
@@ -286,6 +287,12 @@ class ArrayPlane:
         """Hold nothing any more."""
         for held in self.held:
             held.versions.unpin(self.me)
+
+    def drop(self, process: int) -> None:
+        """Watcher: let go of all that a reaped ``process`` had pinned."""
+        for held in self.held:
+            for reader in range(process, held.versions.readers, self.facts.processes):
+                held.versions.drop(reader)
 
     def close(self) -> None:
         """Hold nothing any more, end the threads; not to be used again."""
@@ -515,19 +522,19 @@ class ArrayPlane:
         return tuple(float(value) for value in kernel.evaluate(view, kernel.read(batch)))
 
     def _keep(self, work: KeepShard) -> None:
-        held = self.held[work.shard]
-        slot = held.versions.pin(self.me, work.clock)
+        held, keeper = self.held[work.shard], self.facts.processes + self.me
+        slot = held.versions.pin(keeper, work.clock)
         if slot < 0:
             raise RunError(f"shard {work.shard} has no version of clock {work.clock} to keep")
         self.arrays.kept[held.shard.start : held.shard.stop] = held.a[slot]
         self.arrays.kept_clock[work.shard] = work.clock
-        held.versions.unpin(self.me)
+        held.versions.unpin(keeper)
 
     # -- what a store writes ------------------------------------------------------------------------------------------
     def snapshot(self, shard: int, clock: int) -> dict[str, NDArray[Any]]:
         """A copy of ``shard`` as of ``clock``: parameters, optimizer state, scalars, and the kept parameters."""
-        held, n = self.held[shard], self.arrays
-        slot = held.versions.pin(self.me, clock)
+        held, n, saver = self.held[shard], self.arrays, 2 * self.facts.processes + self.me
+        slot = held.versions.pin(saver, clock)
         if slot < 0:
             raise RunError(f"shard {shard} has no version of clock {clock} to save")
         try:
@@ -541,7 +548,7 @@ class ArrayPlane:
                 "kept": n.kept[held.shard.start : held.shard.stop].copy(),
             }
         finally:
-            held.versions.unpin(self.me)
+            held.versions.unpin(saver)
 
     def restore(self, saved: dict[str, NDArray[Any]], clock: int, kept_clock: int) -> None:
         """Commit what ``snapshot`` took, joined over shards, as the version of ``clock``."""
