@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trivium.core.lanes import Part
-from trivium.core.messages import Committed, Gradient, TermRecord
+from trivium.core.messages import Committed, Gradient, SaveShard, TermRecord
 from trivium.core.role import (
     Address,
     Compute,
@@ -24,7 +24,7 @@ from trivium.core.role import (
     TimerFired,
 )
 from trivium.core.spans import IDLE, Spans
-from trivium.errors import StorageError
+from trivium.errors import RunError, StorageError
 from trivium.runtime import board as boards
 from trivium.runtime.board import Board, board_arrays
 from trivium.runtime.host import INLINE, MOST_TRACE, RoleHost
@@ -200,6 +200,101 @@ def test_a_full_disk_becomes_an_event():
     made, _other = host(script, store=shelf)
     made.run()
     assert made.role.events[-1].error == "cannot write: no space left"
+
+
+class Saving(Hands):
+    """A plane with one shard, which changes when it is told to."""
+
+    content = "before"
+
+    def snapshot(self, shard, clock):
+        if clock > 5:
+            raise RunError(f"shard {shard} has no version of clock {clock} to save")
+        return self.content
+
+
+class SlowShelf:
+    """A store that writes when it is let, and remembers what it was given and in which thread."""
+
+    def __init__(self):
+        self.free, self.written = threading.Event(), []
+
+    def write(self, record, plane):
+        assert self.free.wait(20.0)
+        self.written.append((plane.snapshot(record.shard, record.clock), threading.current_thread().name))
+
+
+def test_a_slow_disk_holds_up_neither_mail_nor_signs_of_life_and_gets_what_was_there_when_asked():
+    def script(event, now):
+        if isinstance(event, Started):
+            return [Persist(SaveShard(0, 5, -1))]
+        return [Stop("done")] if isinstance(event, Persisted) else []
+
+    hands, shelf = Saving(), SlowShelf()
+    made, other = host(script, hands, shelf)
+    made.feed(Started())
+    hands.content = "after"
+    other.send(0, made._encode(Committed(1, 0, 0, True)))
+    beat = time.monotonic_ns()
+    while not made.board.writing(0, time.monotonic()):
+        made.turn()
+    made.turn()
+    assert [type(event) for event in made.role.events] == [Started, MessageReceived]
+    assert int(made.board.words[0, boards.BEAT]) > beat
+    shelf.free.set()
+    run(made)
+    assert shelf.written[0] == ("before", "write")
+    assert Persisted(SaveShard(0, 5, -1)) in made.role.events
+    assert made.board.writing(0, time.monotonic()) == 0.0
+
+
+def test_what_cannot_be_copied_or_written_for_whatever_reason_becomes_an_event():
+    def script(event, now):
+        if isinstance(event, Started):
+            return [Persist(SaveShard(0, 7, -1))]
+        return [Persist(SaveShard(0, 5, -1))] if event.record.clock == 7 else [Stop("done")]
+
+    class Odd:
+        def write(self, record, plane):
+            raise ValueError("not an array")
+
+    made, _other = host(script, Saving(), Odd())
+    run(made)
+    errors = [event.error for event in made.role.events[1:]]
+    assert errors == [
+        "cannot write SaveShard: RunError: shard 0 has no version of clock 7 to save",
+        "cannot write SaveShard: ValueError: not an array",
+    ]
+
+
+def test_a_program_that_exits_has_failed():
+    def leave(work):
+        raise SystemExit(3)
+
+    def script(event, now):
+        return [Compute(gradient(0))] if isinstance(event, Started) else [Stop("done")]
+
+    made, _other = host(script, Hands(leave))
+    run(made)
+    assert made.role.events[-1].error == "SystemExit: 3"
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_work_that_gets_on_shows_it_and_beats_only_where_it_holds_the_role_thread_up(inline):
+    shown = []
+
+    def lanes(work):
+        made._words[boards.BEAT] = made._words[boards.OP_SINCE] = 0
+        made.alive()
+        shown.extend(made._words[word] > 0 for word in (boards.BEAT, boards.OP_SINCE))
+
+    made, _other = host(lambda event, now: [], Hands(lanes))
+    if inline:
+        made._took[Gradient] = 1e-6
+        made._compute(Compute(gradient(0)))
+    else:
+        made._timed(gradient(0))
+    assert shown == [inline, True]
 
 
 def test_each_turn_is_a_sign_of_life_and_all_time_is_accounted_for():

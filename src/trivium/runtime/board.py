@@ -16,7 +16,7 @@ from trivium.record import KINDS
 
 __all__ = ["BEAT", "CLOCK", "OPERATIONS", "STATE", "Board", "board_arrays", "operation_code"]
 
-BEAT, STATE, OP, OP_SINCE, CLOCK, COMPILE_NS = range(6)
+BEAT, STATE, OP, OP_SINCE, CLOCK, COMPILE_NS, WRITE_SINCE = range(7)
 WORDS = 16
 STARTING, READY, LEFT = 0, 1, 2
 OPERATIONS = ("", "Gradient", "Fold", "Apply", "Adopt", "EvaluateRows", "KeepShard", "SaveShard", "start", "Ahead")
@@ -58,3 +58,8 @@ class Board:
         """Seconds since ``process`` began what it is at, or got on with it: a work of many lanes shows each."""
         began: Any = self.words[process, OP_SINCE]
         return now - float(began) * 1e-9
+
+    def writing(self, process: int, now: float) -> float:
+        """Seconds since ``process`` began to write a record to disk, 0 if it writes none."""
+        began: Any = self.words[process, WRITE_SINCE]
+        return now - float(began) * 1e-9 if began else 0.0

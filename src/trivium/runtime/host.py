@@ -3,7 +3,8 @@
 Rules
 -----
 * The role thread alone touches the role. Long computes run on one compute thread, short ones (measured under
-  ``INLINE`` seconds) right here, since a hand-over costs more than they do.
+  ``INLINE`` seconds) right here, since a hand-over costs more than they do. Records are written on a thread of their
+  own: a disk may take its time. A shard is copied before, right here, so that its plane may go on meanwhile.
 * The role thread never spins while a compute runs, nor where processes outnumber cores by more than one.
 * Each turn of the loop leaves a sign of life on the board; no wait is longer than ``BEAT_EVERY``.
 """
@@ -19,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from trivium.core.messages import MESSAGES, EvaluateRows
+from trivium.core.messages import MESSAGES, EvaluateRows, SaveShard
 from trivium.core.role import (
     Address,
     Command,
@@ -56,6 +57,7 @@ INLINE = 2e-2  # a hand-over to a thread costs 0.1 to 0.2 ms; signs of life are 
 BEAT_EVERY = 0.1
 CODES = {name: code for code, name in enumerate(boards.OPERATIONS)}
 END_WITHIN = 0.5
+WRITE_WITHIN = 60.0  # seconds that a disk may take for one record
 MOST_TRACE = 5000  # characters of a traceback: with its error it must fit in a mailbox
 SMOOTH = 0.2  # weight of the newest measurement
 
@@ -94,7 +96,9 @@ class RoleHost:
         self._full: deque[tuple[int, bytes]] = deque()
         self._events: deque[Event] = deque()
         self._took: dict[type[Work], float] = {}
-        self._thread: _ComputeThread | None = None
+        self._thread: _Aside | None = None
+        self._writer: _Aside | None = None
+        self._inline = False  # whether a compute is carried out on the role thread now
         self._computing = 0
         self._last: tuple[Message | None, bytes] = (None, b"")
         self._words = memoryview(board.words[me])
@@ -116,7 +120,9 @@ class RoleHost:
         while self.stopped is None:
             self.turn()
         if self._thread is not None:
-            self._thread.close()
+            self._thread.close(END_WITHIN)
+        if self._writer is not None:
+            self._writer.close(WRITE_WITHIN)
         self.spans.switch(IDLE, perf_counter())
         return self.stopped
 
@@ -128,6 +134,8 @@ class RoleHost:
             self._arrived(sender, now)
             self.feed(MessageReceived(self.addresses[sender], self._decode(payload)))
         if self._thread is not None and self._collect():
+            return
+        if self._writer is not None and self._written():
             return
         if self._next_timer <= now:
             self._fire()
@@ -212,18 +220,21 @@ class RoleHost:
             self._short(work, kind)
             return
         if self._thread is None:
-            self._thread = _ComputeThread(self._timed, lambda: self.mail.ring(self.me))
+            self._thread = _Aside("compute", self._timed, lambda: self.mail.ring(self.me))
         self._computing += 1
         self._thread.submit(work)
 
     def _short(self, work: Work, kind: type[Work]) -> None:
         """Carry ``work`` out here; the sign of life of this turn is enough for so short a time."""
         began = perf_counter()
+        self._inline = True
         try:
             result = self.plane.carry_out(work)  # type: ignore[union-attr]
         except BaseException as error:
             self._after(work, False, told(error))
             return
+        finally:
+            self._inline = False
         now = perf_counter()
         self.spans.switch(SEND, now)
         self._took[kind] = took = self._took[kind] + (now - began - self._took[kind]) * SMOOTH
@@ -252,7 +263,9 @@ class RoleHost:
 
     def alive(self) -> None:
         """A work of many parts has got on: called between them, from whatever thread it is on."""
-        self._words[boards.OP_SINCE] = monotonic_ns()
+        now = self._words[boards.OP_SINCE] = monotonic_ns()
+        if self._inline:
+            self._words[boards.BEAT] = now
 
     def _collect(self) -> bool:
         assert self._thread is not None
@@ -281,15 +294,38 @@ class RoleHost:
         self.feed(ReadReady(command.clock))
 
     def _persist(self, command: Persist) -> None:
-        words = self._words
-        words[boards.OP_SINCE] = monotonic_ns()
-        words[boards.OP] = boards.OPERATIONS.index("SaveShard")
+        record, plane = command.record, self.plane
+        if isinstance(record, SaveShard):
+            try:
+                plane = _Copy(plane, record)  # type: ignore[assignment]
+            except Exception as error:
+                self.feed(Persisted(record, _why_not(record, error)))
+                return
+        if self._writer is None:
+            self._writer = _Aside("write", self._write, lambda: self.mail.ring(self.me))
+        self._writer.submit((record, plane))
+
+    def _write(self, asked: tuple[Work, Any]) -> Persisted:
+        """Write one record, on the writing thread; whatever happens is said."""
+        record, plane = asked
+        self._words[boards.WRITE_SINCE] = monotonic_ns()
         try:
-            self.store.write(command.record, self.plane)  # type: ignore[arg-type]
-            self.feed(Persisted(command.record))
-        except StorageError as error:
-            self.feed(Persisted(command.record, str(error)))
-        words[boards.OP] = 0
+            self.store.write(record, plane)
+            return Persisted(record)
+        except BaseException as error:
+            return Persisted(record, _why_not(record, error))
+        finally:
+            self._words[boards.WRITE_SINCE] = 0
+
+    def _written(self) -> bool:
+        assert self._writer is not None
+        done = self._writer.done
+        if not done:
+            return False
+        while done:
+            _asked, persisted = done.popleft()
+            self.feed(persisted)
+        return True
 
     def _retire(self, command: Retire) -> None:
         raise AssertionError(f"only a driver's host can {command}")
@@ -314,27 +350,44 @@ class RoleHost:
             self._flush()
 
 
-class _ComputeThread:
+class _Copy:
+    """Stands for a plane while one of its shards is written: what the shard was when that was asked for."""
+
+    def __init__(self, plane: Any, record: SaveShard) -> None:
+        self._content = plane.snapshot(record.shard, record.clock)
+
+    def snapshot(self, _shard: int, _clock: int) -> Any:
+        """As the plane's own."""
+        return self._content
+
+
+def _why_not(record: Work, error: BaseException) -> str:
+    if isinstance(error, StorageError):
+        return str(error)
+    return f"cannot write {type(record).__name__}: {told(error)[0]}"
+
+
+class _Aside:
     """One daemon thread that carries works out in order and rings when each is done."""
 
-    def __init__(self, carry_out: Callable[[Work], tuple[bool, Any]], ring: Callable[[], None]) -> None:
-        self.done: deque[tuple[Work, tuple[bool, Any]]] = deque()
-        self._todo: deque[Work | None] = deque()
+    def __init__(self, name: str, carry_out: Callable[[Any], Any], ring: Callable[[], None]) -> None:
+        self.done: deque[tuple[Any, Any]] = deque()
+        self._todo: deque[Any] = deque()
         self._wake = threading.Semaphore(0)
         self._carry_out, self._ring = carry_out, ring
-        self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work) -> None:
-        """Queue ``work``."""
+    def submit(self, work: Any) -> None:
+        """Queue ``work``, which is not None."""
         self._todo.append(work)
         self._wake.release()
 
-    def close(self) -> None:
-        """Let the thread end after what is queued; waits a moment, since it holds the run's memory until then."""
+    def close(self, within: float) -> None:
+        """Let the thread end after what is queued; waits, since it holds memory or files until then."""
         self._todo.append(None)
         self._wake.release()
-        self._thread.join(END_WITHIN)
+        self._thread.join(within)
 
     def _work(self) -> None:
         while True:

@@ -27,7 +27,7 @@ from trivium.errors import LostError, StorageError
 from trivium.runtime import board as boards
 from trivium.runtime.board import Board, board_arrays
 from trivium.runtime.child import Launch, ShippedTable, send_launch
-from trivium.runtime.host import RoleHost, Trace
+from trivium.runtime.host import WRITE_WITHIN, RoleHost, Trace
 from trivium.runtime.mailbox import Mailboxes
 from trivium.runtime.memory import Arena, ArenaPlan
 from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays, node_arrays
@@ -253,6 +253,10 @@ class DriverHost(RoleHost):
         hows = self.node.pool.exits()
         away = now - self._looked > self.patience / 2  # we were stopped or starved ourselves: judge nobody by it
         self._looked = now
+        written = self.board.writing(self.me, now)
+        self.suspects.pop(self.me, None)
+        if written > self._soon:
+            self.suspects[self.me] = f"the driver: writing to disk for {written:.1f} s"
         events: list[Event] = []
         for index, seat in enumerate(self.node.seats, start=1):
             if not seat.dead:
@@ -277,7 +281,7 @@ class DriverHost(RoleHost):
         if state == boards.READY and silent > self._soon and not away:
             doing = self._suspect(index, self.board.doing(index), silent)
             return [PeerSilent(address, silent, doing)] if silent > self.patience else []
-        return self._judge_compute(index, now)
+        return self._judge_write(index, now) or self._judge_compute(index, now)
 
     def _suspect(self, index: int, doing: str, seconds: float) -> str:
         """Show ``index`` to the person, with the place where it is; what it does, in words."""
@@ -289,6 +293,12 @@ class DriverHost(RoleHost):
         self.suspects[index] = f"{self.driver.name(self.addresses[index])}: {doing}{place} for {seconds:.1f} s"
         return f"{doing}{place}"
 
+    def _judge_write(self, index: int, now: float) -> list[Event]:
+        """A disk may be slow without fault of the process: that is shown, and ends it after ``WRITE_WITHIN`` only."""
+        took = self.board.writing(index, now)
+        limit = max(WRITE_WITHIN, self.patience)
+        return [PeerSilent(self.addresses[index], took, "writing to disk")] if took > limit else []
+
     def _judge_compute(self, index: int, now: float) -> list[Event]:
         """A compute far beyond what is usual for its kind is a suspect; far beyond the patience it counts as silence.
 
@@ -296,8 +306,12 @@ class DriverHost(RoleHost):
         times the patience. The last worker is never given up for being slow: somebody has to do it.
         """
         doing = self.board.doing(index)
-        if not doing or doing in ("start", "SaveShard"):
-            self.suspects.pop(index, None)
+        if not doing or doing == "start":
+            written = self.board.writing(index, now)
+            if written > self._soon:
+                self._suspect(index, "writing to disk", written)
+            else:
+                self.suspects.pop(index, None)
             return []
         took = self.board.since(index, now)
         usual = float(self.board.usual[index, boards.operation_code(doing)])
@@ -327,8 +341,7 @@ class DriverHost(RoleHost):
     def _bury(self, index: int, how: str) -> PeerLost:
         """After a death: nobody waits for its mail or its pins."""
         self.mail.reset(index)
-        for held in self.node.plane.held:
-            held.versions.drop(index)
+        self.node.plane.drop(index)
         for other in range(len(self.addresses)):
             self.mail.ring(other)
         return PeerLost(self.addresses[index], how)
