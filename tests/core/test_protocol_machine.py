@@ -205,7 +205,7 @@ class Protocol(RuleBasedStateMachine):
         self.processes[DRIVER].timers.discard("checkpoint")
         self.feed(DRIVER, TimerFired("checkpoint"))
 
-    @precondition(lambda self: self.driver.phase == "acting" and not self.driver.agenda.halted)
+    @precondition(lambda self: self.driver.phase not in {"joining", "leaving"} and not self.driver.agenda.halted)
     @rule()
     def a_person_stops_it(self):
         self.feed(DRIVER, StopRequested("a person"))

@@ -244,6 +244,16 @@ def test_rule_6_an_assignment_is_answered_when_the_old_gradient_is_done():
     assert role.handle(ReadReady(0), 0.0) == [Compute(Gradient(0, (ALL,)))]
 
 
+def test_rule_6_a_holder_that_is_not_assigned_says_how_far_the_lease_came_and_saves():
+    role = holder()
+    finished(role, apply_clock(role), DONE)
+    asked(role, 2, 4, Fence((S0,)))
+    assert asked(role, 2, 5, Proceed(1)) == [answer(2, 5, Reached(1, False, 1, 8.0, 8.0, 4.0))]
+    assert asked(role, 2, 6, Save(1, -1)) == [Persist(SaveShard(0, 1, -1))]
+    assert said(role, W0, Push(1, 1, (LEFT,))) == []
+    role.validate()
+
+
 def test_rule_7_a_push_is_sent_again_after_a_time_without_progress():
     role = pushed()
     timer = SetTimer("retry", 0.5)
@@ -458,12 +468,20 @@ class Told:
         self.go_on(clock)
         return self
 
-    def go_on(self, clock=0):
+    def to_standing(self, *clocks):
+        """The new term is on disk, and its holders stand at ``clocks``."""
         self.tell(Persisted(self.commands[-1].record))
         owned = {owner: [s for s, o in enumerate(self.role.owners) if o == owner] for owner in self.role.owners}
-        self.answer(server=lambda me: Standing(tuple((shard, clock) for shard in owned[me])))
+        self.answer(server=lambda me: Standing(tuple((shard, clocks[shard]) for shard in owned[me])))
+
+    def go_on(self, clock=0):
+        self.to_standing(clock, clock)
         self.answer(worker=lambda _me: Done(), server=lambda _me: Done())
         return self
+
+    def asks(self):
+        """Who is asked what by the last commands."""
+        return {command.to: command.message.body for command in self.commands if isinstance(command, Send)}
 
 
 def reached(clock):
@@ -579,11 +597,13 @@ def test_a_checkpoint_that_finds_nothing_new_waits_twice_as_long():
     for _ in range(3):
         waits += [command.at for command in told.commands if isinstance(command, SetTimer)]
         told.tell(TimerFired("checkpoint"))
-        told.go_on(0)
+        told.to_standing(0, 0)
         told.answer(**reached(0))
-        if any(isinstance(request.body, Save) for request in told.role._asked.values()):
+        if told.asks()[S0] == Save(0, -1):
             told.answer(server=lambda _me: Done())
             told.tell(Persisted(told.commands[-1].record))
+        told.answer(worker=lambda _me: Done(), server=lambda _me: Done())
+        told.answer(**reached(0))
     assert waits == [1.0, 2.0, 4.0]
 
 
@@ -593,6 +613,62 @@ def test_a_stop_in_a_lease_goes_through_a_term():
     (persist,) = told.tell(StopRequested("a person"))
     assert persist.record.why == "a person"
     assert told.tell(StopRequested("a person")) == []
+
+
+def test_a_stop_saves_and_ends_without_a_word_from_the_runners():
+    told = Told().to_acting()
+    told.answer(**reached(0))
+    told.tell(StopRequested("a person"))
+    told.to_standing(2, 2)
+    assert told.asks() == {S0: Proceed(2), S1: Proceed(2)}
+    told.answer(**reached(2))
+    assert told.asks() == {S0: Save(2, -1), S1: Save(2, -1)}
+    told.answer(server=lambda _me: Done())
+    told.tell(Persisted(told.commands[-1].record))
+    assert set(told.asks()) == {W0, W1, S0, S1}
+    assert set(told.asks().values()) == {Leave("a person")}
+    assert sum(segment.rows for segment in told.role.segments) == 16.0
+
+
+def test_a_stop_needs_lanes_where_shards_are_apart():
+    told = Told().to_acting()
+    told.answer(**reached(0))
+    told.tell(StopRequested("a person"))
+    told.to_standing(2, 1)
+    assert told.asks()[W0] == Assign((W0, W1), (LEFT, RIGHT), (S0, S1), 1)
+
+
+def test_a_checkpoint_is_saved_before_the_lanes_are_assigned():
+    told = Told(checkpoint_every=1.0).to_acting()
+    told.answer(**reached(0))
+    told.tell(TimerFired("checkpoint"))
+    told.to_standing(2, 2)
+    told.answer(**reached(2))
+    assert told.asks() == {S0: Save(2, -1), S1: Save(2, -1)}
+    told.answer(server=lambda _me: Done())
+    told.tell(Persisted(told.commands[-1].record))
+    assert told.asks() == dict.fromkeys((W0, W1, S0, S1), Assign((W0, W1), (LEFT, RIGHT), (S0, S1), 2))
+
+
+def test_a_stop_waits_for_no_evaluation():
+    told = Told().to_acting()
+    told.answer(**reached(0))
+    told.answer(**reached(4))
+    assert told.asks() == dict.fromkeys((W0, W1), Evaluate(4, ("train",)))
+    told.tell(StopRequested("a person"))
+    told.to_standing(4, 4)
+    assert told.asks() == {S0: Save(4, -1), S1: Save(4, -1)}
+
+
+def test_a_stop_waits_for_no_assignment():
+    told = Told().to_acting()
+    told.tell(PeerLost(W1, "SIGKILL"))
+    told.to_standing(1, 1)
+    assert isinstance(told.asks()[W0], Assign)
+    (persist,) = told.tell(StopRequested("a person"))
+    assert persist.record.why == "a person"
+    told.to_standing(1, 1)
+    assert told.asks() == {S0: Proceed(1), S1: Proceed(1)}
 
 
 def test_a_stop_before_the_start_fails():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from trivium.core.messages import EvaluateRows, Gradient
 from trivium.core.role import Address
 from trivium.runtime.faults import Kill, Network, Partition, Pause, SlowDisk
 from trivium.testing.counting import FAILURE
@@ -105,3 +106,21 @@ def test_a_person_stops_it_and_it_is_resumed():
     (first, _outcome), (second, _end) = lives(one)
     assert first.driver.agenda.halted == "a person"
     assert second.begin == first.driver.agenda.clock
+
+
+@pytest.mark.parametrize("design", ["ps", "allreduce", "sequential"])
+@pytest.mark.parametrize(("long", "stop_at", "clock"), [(Gradient, 250.0, 2), (EvaluateRows, 50.0, 1)])
+def test_a_stop_waits_for_no_long_compute(design, long, stop_at, clock):
+    life = build(Scenario(design=design, workers=2, shards=2, clocks=4, look_every=1, stop_at=stop_at))
+    life.simulation.cost = lambda _address, work, _draw: 100.0 if isinstance(work, long) else 1e-3
+    outcome = life.run()
+    assert outcome.stops[DRIVER].reason == "a person"
+    assert outcome.seconds < stop_at + 1.0
+    assert [one.clock for one in life.store.manifests] == [clock]
+
+
+def test_a_checkpoint_waits_for_no_long_gradient():
+    life = build(Scenario(workers=2, shards=2, clocks=3, checkpoint_every=150.0))
+    life.simulation.cost = lambda _address, work, _draw: 100.0 if isinstance(work, Gradient) else 1e-3
+    life.simulation.run(max_seconds=160.0)
+    assert [one.clock for one in life.store.manifests] == [1]

@@ -16,7 +16,8 @@ Rules under BSP
 5. Where F has two steps and one shard is ahead, its recorded totals bind the others (``Partials.settled``): otherwise a
    line search could accept in one shard and reject in another.
 6. An assignment is answered only when the gradient of the old term is done: until then it writes its lanes' blocks,
-   which may be another runner's by now.
+   which may be another runner's by now. A holder that is fenced and not assigned yet may save and say how far the lease
+   came, since all that needs no lane.
 7. Nothing is sent again on suspicion of slowness alone but after ``retry`` seconds without progress; whatever is sent
    again is harmless by rules 2 and 4. A failure is told until somebody ends this process.
 """
@@ -203,7 +204,7 @@ class Member(Role):
         self.workers, self.owners, self.until = body.workers, body.owners, body.clock
 
     def _proceed(self, body: Proceed, _now: float) -> Commands:
-        self.until = max(self.until, body.until)
+        self.until = body.until  # that of an old term may have been further
         return []
 
     def _evaluate(self, body: Evaluate, _now: float) -> Commands:

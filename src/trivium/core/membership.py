@@ -5,7 +5,7 @@ Phases
 ::
 
     joining ─ all joined ─▶ recording ─ term on disk ─▶ fencing ─ all stand ─▶ assigning ─ all assigned ─▶ acting
-       ▲                        ▲                                                                            │
+       ▲                        ▲                                   └─ holders suffice ─▶ acting ◀─ lanes ┘  │
        │                        └───── a member was lost, a halt or a checkpoint is due ◀────────────────────┤
        └ start                                                          Finish ─▶ leaving ─▶ (Stop) ◀────────┘
 
@@ -13,6 +13,11 @@ Each change of membership is a **term**, on disk before it is announced. A term 
 nothing is being summed when lanes move, learns where each shard stands, and starts all lanes at the least committed
 clock. A halt or a checkpoint in the middle of a lease uses the same road: a term without a loss, whose lease ends where
 the foremost shard stands. Every request is asked again after ``retry`` seconds until all have answered.
+
+An assignment waits for the gradients of the old term, however long they take. What needs holders only does not: where
+all shards stand at one clock, a checkpoint is saved right after the fence, under the new term and before its lanes are
+assigned, and after a brief halt the run ends without assigning them at all. Nobody is assigned then, so that nothing is
+pushed, summed or committed until somebody is.
 """
 
 from __future__ import annotations
@@ -95,9 +100,9 @@ class Note:
 PHASES = {
     "joining": {"recording", "stopped"},
     "recording": {"recording", "fencing", "stopped"},
-    "fencing": {"recording", "assigning", "stopped"},
+    "fencing": {"recording", "assigning", "acting", "stopped"},
     "assigning": {"recording", "acting", "stopped"},
-    "acting": {"acting", "recording", "leaving", "stopped"},
+    "acting": {"acting", "recording", "assigning", "leaving", "stopped"},
     "leaving": {"stopped"},
     "stopped": set(),
 }
@@ -135,6 +140,7 @@ class Driver(Role):
         self.joined: set[Address] = set()
         self.fault: Stop | None = None
         self._action: Action | None = None
+        self._manned = False  # whether the lanes of this term are assigned
         self._ticket = 0
         self._counted: set[int] = set()  # the tickets of the segments
         self._asked: dict[Address, Request] = {}
@@ -189,6 +195,7 @@ class Driver(Role):
     def _new_term(self, why: str) -> Commands:
         self.term += 1
         self._why = why
+        self._manned = False
         self._asked.clear()
         self._go("recording")
         return [Persist(TermRecord(self.term, self.members.workers, self.owners, why))]
@@ -215,19 +222,40 @@ class Driver(Role):
         if self.phase != "fencing":
             return []
         self.standing.update(dict(body.shards))
-        return self._answered(sender, now, self._assign)
+        return self._answered(sender, now, self._stood)
 
-    def _assign(self, _now: float) -> Commands:
+    def _stood(self, now: float) -> Commands:
+        """Go on without lanes where holders suffice: see the top of this file."""
+        clocks = self._clocks()
+        trains = self._action is None or isinstance(self._action, Run)
+        if len(clocks) > 1 or not (self._ends or (trains and self.agenda.save_due)):
+            return self._assign(now)
+        self._go("acting")
+        if not trains:
+            return self._act(now)
+        return self._ask(self.members.holders, Proceed(clocks.pop()))  # what the lease that was cut short came to
+
+    def _clocks(self) -> set[int]:
+        """Where the shards stand; refused unless all do."""
         if self.standing.keys() != set(range(self.shards)):
             raise self.refuse(f"shards {sorted(self.standing)} stand of {self.shards}")
+        return set(self.standing.values())
+
+    @property
+    def _ends(self) -> bool:
+        """Whether no lane is needed any more."""
+        return bool(self.agenda.halted) and self.agenda.brief
+
+    def _assign(self, _now: float) -> Commands:
         self._go("assigning")
-        base = min(self.standing.values())
+        base = min(self._clocks())
         ranges = tuple(share(self.lanes, len(self.members.workers)))
         return self._ask(self.members.all, Assign(self.members.workers, ranges, self.owners, base))
 
     def _assigned(self, now: float) -> Commands:
         """Take up the action that the term interrupted; training goes on from where the foremost shard stands."""
         self._go("acting")
+        self._manned = True
         if isinstance(self._action, Run) or self._action is None:
             return self._lease(max(self.standing.values()))
         return self._perform(self._action, now)
@@ -239,6 +267,8 @@ class Driver(Role):
     def _perform(self, action: Action, now: float) -> Commands:
         self._account(now)
         self._action = action
+        if not self._manned and isinstance(action, Run | Look):
+            return self._assign(now)
         if isinstance(action, Run):
             return [*self._first_lease(now), *self._arm_checkpoint(now), *self._lease(action.until)]
         if isinstance(action, Look):
@@ -420,10 +450,11 @@ class Driver(Role):
         return self._interrupt(now, event.reason)
 
     def _interrupt(self, _now: float, why: str) -> Commands:
-        """Cut a lease short, through a term."""
-        if self.phase != "acting" or not isinstance(self._action, Run):
-            return []
-        return self._new_term(why)
+        """Cut a lease short, through a term; a brief halt cuts everything short that waits for runners."""
+        waits = self.phase == "acting" and self._manned and isinstance(self._action, Run)
+        if self._ends:
+            waits = waits or self.phase == "assigning" or (self.phase == "acting" and isinstance(self._action, Look))
+        return self._new_term(why) if waits else []
 
     def _timer(self, event: TimerFired, now: float) -> Commands:
         if event.name == "max_time":

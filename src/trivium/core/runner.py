@@ -144,7 +144,8 @@ class Runner(Member):
     def validate(self) -> None:
         """Clock within the lease; what is known of the shards at most one clock ahead of this runner's."""
         super().validate()
-        if self.workers and self.stage != "idle" and not self._stale and self.clock >= self.until:
+        current = self.workers and self.term == self._assigned and not self._stale
+        if current and self.stage != "idle" and self.clock >= self.until:
             raise self.refuse(f"works at clock {self.clock} beyond its lease {self.until}")
         if any(seen > self.clock + BSP_LEAD for seen in self._seen):
             raise self.refuse(f"clock {self.clock}, but shards are at {self._seen}")
