@@ -8,7 +8,7 @@ import pytest
 
 from trivium.core.lanes import Part
 from trivium.core.messages import EvaluateRows, Gradient
-from trivium.core.role import Address, PeerSilent
+from trivium.core.role import Address, PeerLost, PeerSilent, Retire
 from trivium.runtime import board as boards
 from trivium.runtime.board import Board, board_arrays
 from trivium.runtime.host import WRITE_WITHIN
@@ -50,7 +50,7 @@ def watcher(workers=WORKERS):
     made.board, made.me, made.addresses = board, 0, (Address(0, 0), *WORKERS)
     made._process = {address: index for index, address in enumerate(made.addresses)}
     pool = SimpleNamespace(exits=dict)
-    made.node = SimpleNamespace(seats=[FakeSeat(11), FakeSeat(12)], pool=pool, plane=SimpleNamespace(drop=list.append))
+    made.node = SimpleNamespace(seats=[FakeSeat(11), FakeSeat(12)], pool=pool, plane=SimpleNamespace())
     made.driver = SimpleNamespace(name=lambda peer: f"worker {peer.slot - 1}", members=SimpleNamespace(workers=workers))
     made.patience, made.start_timeout, made._soon = PATIENCE, 60.0, PATIENCE / 2
     made.suspects, made._joined = {}, {1, 2}
@@ -119,3 +119,21 @@ def test_a_slow_disk_is_shown_and_ends_a_process_only_after_long(process):
     assert look(made, now + WRITE_WITHIN + 1.0) == late
     made.board.words[process, boards.WRITE_SINCE] = 0
     assert look(made, now + WRITE_WITHIN + 2.0) == [] and made.suspects == {}
+
+
+def test_who_is_killed_and_does_not_die_is_killed_once_and_holds_nobody_up():
+    made, now = watcher()
+    lost, dropped = [], []
+    made.node.plane.drop = dropped.append
+    made.mail = SimpleNamespace(reset=lambda index: None, ring=lambda index: None)
+    made.feed = lost.append
+    seat = made.node.seats[0]
+    for _ in range(3):
+        made._retire(Retire(WORKERS[0], "silent for 3.0 s"))
+        assert look(made, now) == []
+    assert (seat.kills, lost, dropped) == (1, [], [])
+    assert made.suspects == {1: "worker 0: killed (silent for 3.0 s), but does not die"}
+    seat.over = True
+    made._looked = now
+    assert made._look(now) == [PeerLost(WORKERS[0], "killed: silent for 3.0 s")]
+    assert dropped == [1] and made.suspects == {} and look(made, now) == []

@@ -2,6 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from trivium.errors import RunError
+from trivium.runtime import pool as pools
 from trivium.runtime.pool import Pool, Seat
 
 
@@ -38,3 +40,25 @@ def test_a_child_without_xla_takes_any_threads_and_one_with_it_serves_who_needs_
     assert taken(pool, [2]) == [0]
     assert taken(pool, [None, None]) == [0, 1]
     assert taken(pool, [None]) == [1]
+
+
+def test_all_are_ended_before_it_is_said_who_would_not_die(pool, monkeypatch):
+    killed, closed = [], []
+    monkeypatch.setattr(Seat, "kill", lambda seat: killed.append(seat.pid))
+    monkeypatch.setattr(Seat, "close", lambda seat: closed.append(seat.pid))
+    monkeypatch.setattr(Seat, "gone", lambda seat, within: seat.pid != 0)
+    monkeypatch.setattr(pools, "END_WITHIN", 0.0)
+    with pytest.raises(RunError, match="process 0 does not die"):
+        pool.give_back(pool.take([1, 1, 1]), clean=False)
+    assert killed == closed == [0, 1, 2]
+    assert taken(pool, [1]) == [3]
+
+
+def test_who_was_killed_is_not_used_again_however_long_it_takes_to_die(pool, monkeypatch):
+    monkeypatch.setattr(Seat, "kill", lambda seat: None)
+    monkeypatch.setattr(Seat, "close", lambda seat: None)
+    (seat,) = pool.take([1])
+    seat.killed = "silent"
+    monkeypatch.setattr(Seat, "gone", lambda seat, within: True)
+    pool.give_back([seat], clean=True)
+    assert pool._idle == []

@@ -221,6 +221,7 @@ class DriverHost(RoleHost):
     def close(self) -> None:
         """Break the cycles, so that the run's memory is given back now and not at some collection."""
         self._carry.clear()
+        self._writer = None
         self._handle = self.role.handle
         self.suspects.clear()
 
@@ -266,8 +267,11 @@ class DriverHost(RoleHost):
     def _look_at(self, index: int, seat: Seat, hows: dict[int, str], now: float, away: bool) -> list[Event]:
         address, words = self.addresses[index], self.board.words[index]
         if seat.pid in hows or seat.gone(0.0):
-            seat.dead = hows.get(seat.pid, "") if hows.get(seat.pid, "").startswith("SIG") else self._how(seat)
+            seat.dead = f"killed: {seat.killed}" if seat.killed else self._how(seat, hows.get(seat.pid, ""))
             return [self._bury(index, seat.dead)]
+        if seat.killed:
+            self.suspects[index] = f"{self.driver.name(address)}: killed ({seat.killed}), but does not die"
+            return []
         state = int(words[boards.STATE])
         if state == boards.STARTING:
             if now - self._began > self.start_timeout:
@@ -324,15 +328,17 @@ class DriverHost(RoleHost):
         last = len(workers) == 1 and self.addresses[index] in workers
         return [PeerSilent(self.addresses[index], took, doing)] if took > limit and not last else []
 
-    def _how(self, seat: Seat) -> str:
+    def _how(self, seat: Seat, how: str) -> str:
         """The zygote says how a child died, a moment after its descriptor does; it may have said why itself."""
+        if how.startswith("SIG"):
+            return how
         words = seat.last_words().strip()
         if words:
             log.error("process %d failed:\n%s", seat.pid, words)
             return words.splitlines()[-1]
         deadline = time.monotonic() + 0.5
         while time.monotonic() < deadline:
-            how = self.node.pool.exits().get(seat.pid)
+            how = self.node.pool.exits().get(seat.pid, "")
             if how:
                 return how
             time.sleep(0.005)
@@ -342,6 +348,7 @@ class DriverHost(RoleHost):
         """After a death: nobody waits for its mail or its pins."""
         self.mail.reset(index)
         self.node.plane.drop(index)
+        self.suspects.pop(index, None)
         for other in range(len(self.addresses)):
             self.mail.ring(other)
         return PeerLost(self.addresses[index], how)
@@ -349,9 +356,11 @@ class DriverHost(RoleHost):
     # -- commands -----------------------------------------------------------------------------------------------------
     def _retire(self, command: Retire) -> None:
         seat = self.node.seats[self._process[command.peer] - 1]
-        if not seat.dead:
-            seat.kill()
-            if seat.gone(2.0):
-                self.node.pool.exits()
-                seat.dead = f"killed: {command.why}"
-                self.feed(self._bury(self._process[command.peer], seat.dead))
+        if seat.dead or seat.killed:
+            return
+        seat.kill()
+        seat.killed = command.why
+        if seat.gone(LOOK_EVERY):  # else a later look finds it dead
+            self.node.pool.exits()
+            seat.dead = f"killed: {command.why}"
+            self.feed(self._bury(self._process[command.peer], seat.dead))

@@ -40,6 +40,7 @@ class Seat:
     link: socket.socket
     stack: int  # a memory file that the child writes its stack to on SIGUSR1
     dead: str = ""  # how it died
+    killed: str = ""  # why it was killed; it may take its time to die
     xla_threads: int | None = None  # of XLA's client, once it has one: they cannot be changed
 
     @property
@@ -188,11 +189,14 @@ class Pool:
 
     def give_back(self, seats: list[Seat], *, clean: bool) -> None:
         """Keep those that ended in order, kill the others."""
+        ending = []
         for seat in seats:
-            if clean and not seat.dead and self._answered(seat):
+            if clean and not seat.dead and not seat.killed and self._answered(seat):
                 self._idle.append(seat)
             else:
-                self._end(seat)
+                seat.kill()
+                ending.append(seat)
+        self._end(ending)
 
     @staticmethod
     def _answered(seat: Seat) -> bool:
@@ -208,11 +212,16 @@ class Pool:
         return len(head) == FRAME.size and FRAME.unpack(head)[0] == 0
 
     @staticmethod
-    def _end(seat: Seat) -> None:
-        seat.kill()
-        if not seat.gone(END_WITHIN):
-            raise RunError(f"process {seat.pid} does not die; it may be stuck in the kernel")
-        seat.close()
+    def _end(seats: list[Seat]) -> None:
+        """Close those that were killed; all of them, before it is said which would not die."""
+        deadline = time.monotonic() + END_WITHIN
+        stuck = []
+        for seat in seats:
+            if not seat.gone(deadline - time.monotonic()):
+                stuck.append(str(seat.pid))
+            seat.close()
+        if stuck:
+            raise RunError(f"process {', '.join(stuck)} does not die; it may be stuck in the kernel")
 
     def close(self) -> None:
         """End all children and the zygote, within bounds. In a fork of the owner it does nothing: they are not its."""
