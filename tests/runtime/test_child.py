@@ -4,11 +4,13 @@ import os
 import pickle
 import socket
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from trivium.data.table import Csr, Table
+from trivium.runtime import child
 from trivium.runtime.child import receive_launch, send_launch
 from trivium.runtime.local import ship_tables
 from trivium.runtime.memory import Arena, ArenaPlan
@@ -63,6 +65,37 @@ def test_two_launches_do_not_mix(link):
 def test_a_child_that_takes_nothing_does_not_hold_us_up(link):
     with pytest.raises(OSError, match="timed out"):
         send_launch(link[0], bytes(64 << 20), [], within=0.05)
+
+
+def launched(link, monkeypatch, cpus, set_affinity):
+    """What a child says that is launched on ``cpus`` and whose run fails at once."""
+    ours, theirs = link
+    monkeypatch.setattr(child.os, "sched_setaffinity", set_affinity)
+    monkeypatch.setattr(child.socket, "socket", lambda fileno: theirs)
+    monkeypatch.setattr(child.faulthandler, "register", lambda *_args, **_more: None)
+    monkeypatch.setattr(child.gc, "set_threshold", lambda *_: None)
+    monkeypatch.setattr(child, "receive_launch", lambda _link: (SimpleNamespace(cpus=cpus), []))
+    monkeypatch.setattr(child, "_run_launch", lambda *_: 1 / 0)
+    child.main(b"", [theirs.fileno(), -1])
+    return ours.recv(1 << 16).decode(errors="replace")
+
+
+@pytest.mark.parametrize("wish", ["none", "one of ours", "ours and others", "others"])
+def test_a_child_runs_on_those_of_its_cores_that_this_machine_lets_it(wish, link, monkeypatch):
+    allowed = os.sched_getaffinity(0)
+    one, other = min(allowed), 100_000
+    cpus = {"none": (), "one of ours": (one,), "ours and others": (one, other), "others": (other,)}[wish]
+    set_to = []
+    said = launched(link, monkeypatch, cpus, lambda _pid, cores: set_to.append(set(cores)))
+    assert set_to == [{one} if one in cpus else allowed]
+    assert "ZeroDivisionError" in said
+
+
+def test_cores_that_cannot_be_had_are_said_and_not_died_of(link, monkeypatch):
+    def refuse(_pid, _cores):
+        raise OSError(22, "Invalid argument")
+
+    assert "Invalid argument" in launched(link, monkeypatch, (), refuse)
 
 
 def test_tables_are_shipped_as_they_are():

@@ -194,8 +194,8 @@ def main(payload: bytes, fds: list[int]) -> None:  # noqa: ARG001 - the zygote's
         if got is None:
             return
         launch, passed = got
-        os.sched_setaffinity(0, launch.cpus or allowed)
         try:
+            os.sched_setaffinity(0, allowed.intersection(launch.cpus) or allowed)  # a plan may be from another machine
             _run_launch(link, launch, passed)
             answer = b""
         except Exception:  # whatever it is, the driver's process must be able to say it
