@@ -3,16 +3,19 @@
 import time
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
 from trivium.core.lanes import Part
-from trivium.core.messages import EvaluateRows, Gradient
+from trivium.core.messages import EvaluateRows, Gradient, Reply, Sums
 from trivium.core.role import Address, PeerLost, PeerSilent, Retire
+from trivium.errors import UsageError
+from trivium.program.program import EVALUATION
 from trivium.runtime import board as boards
 from trivium.runtime.board import Board, board_arrays
 from trivium.runtime.host import WRITE_WITHIN
-from trivium.runtime.local import UNKNOWN, DriverHost
+from trivium.runtime.local import RING_BYTES, UNKNOWN, DriverHost, ring_bytes
 
 PATIENCE = 2.0
 WORKERS = (Address(0, 1), Address(0, 2))
@@ -74,13 +77,13 @@ def computing(made, index, work, since, usual=0.0):
     made.board.usual[index, code] = usual
 
 
-GRADIENT, EVALUATION = Gradient(0, (Part(0, 8),)), EvaluateRows(0, ("train",), Part(0, 8))
+GRADIENT, LOOKING = Gradient(0, (Part(0, 8),)), EvaluateRows(0, ("train",), Part(0, 8))
 
 
 def test_a_kind_that_was_never_finished_is_shown_and_not_given_up():
     made, now = watcher()
     made.board.usual[1, boards.operation_code("Gradient")] = 1e-3
-    computing(made, 1, EVALUATION, now)
+    computing(made, 1, LOOKING, now)
     assert look(made, now + 5 * PATIENCE) == []
     assert made.suspects == {1: "worker 0: EvaluateRows for 10.0 s"}
     assert look(made, now + (UNKNOWN + 1) * PATIENCE) == [(1, "EvaluateRows")]
@@ -96,7 +99,7 @@ def test_a_kind_is_judged_by_its_own_usual_time():
 
 def test_a_work_that_gets_on_is_not_slow():
     made, now = watcher()
-    computing(made, 1, EVALUATION, now)
+    computing(made, 1, LOOKING, now)
     made.board.words[1, boards.OP_SINCE] = int((now + 100.0) * 1e9)
     assert look(made, now + 100.5) == [] and made.suspects == {}
 
@@ -137,3 +140,17 @@ def test_who_is_killed_and_does_not_die_is_killed_once_and_holds_nobody_up():
     made._looked = now
     assert made._look(now) == [PeerLost(WORKERS[0], "killed: silent for 3.0 s")]
     assert dropped == [1] and made.suspects == {} and look(made, now) == []
+
+
+@pytest.mark.parametrize(("lanes", "sets"), [(8, 3), (360, 3), (5000, 3)])
+def test_the_sums_of_all_lanes_fit_in_a_mailbox(lanes, sets):
+    sums = Sums(0, tuple(tuple((0.1,) * len(EVALUATION) for _ in range(lanes)) for _ in range(sets)))
+    message = msgspec.msgpack.encode(Reply(1 << 40, 1 << 40, sums))
+    size = ring_bytes(lanes, sets, 3)
+    assert len(message) <= size - 8 and size % 8 == 0
+    assert size == RING_BYTES or lanes > 100
+
+
+def test_more_mail_than_any_run_needs_is_refused_with_the_next_step():
+    with pytest.raises(UsageError, match=r"lanes=1000000 with 17 processes needs .* lower lanes or workers"):
+        ring_bytes(1_000_000, 3, 17)

@@ -23,7 +23,7 @@ from trivium.core.membership import Driver
 from trivium.core.role import Address, Event, PeerJoined, PeerLost, PeerSilent, Retire, Role, StopRequested
 from trivium.core.spans import IDLE, Spans
 from trivium.data.table import Csr, Table
-from trivium.errors import LostError, StorageError
+from trivium.errors import LostError, StorageError, UsageError
 from trivium.runtime import board as boards
 from trivium.runtime.board import Board, board_arrays
 from trivium.runtime.child import Launch, ShippedTable, send_launch
@@ -37,7 +37,9 @@ from trivium.runtime.store import RunStore
 __all__ = ["DriverHost", "LocalNode", "Member", "ship_tables"]
 
 log = logging.getLogger(__name__)
-RING_BYTES = 1 << 15
+RING_BYTES = 1 << 15  # at least; an error with its traceback fits in it
+LANE_BYTES = 40  # of one lane's sums of one set in an evaluation: four numbers
+MOST_MAIL = 1 << 30
 SUSPECT = 10.0  # times its own median, and a compute is a suspect
 LOOK_EVERY = 0.05
 JOIN_EVERY = 0.0
@@ -76,6 +78,20 @@ def ship_tables(tables: dict[str, Table]) -> tuple[dict[str, NDArray[Any]], tupl
     return arrays, tuple(shipped)
 
 
+def ring_bytes(lanes: int, sets: int, processes: int) -> int:
+    """Bytes of a mailbox that takes the largest message: one member's sums of all lanes and ``sets``.
+
+    UsageError where the mailboxes of ``processes`` would be larger than ``MOST_MAIL``.
+    """
+    size = max(RING_BYTES, LANE_BYTES * lanes * sets + RING_BYTES // 8)
+    if Mailboxes.nbytes(processes, size) > MOST_MAIL:
+        raise UsageError(
+            f"lanes={lanes} with {processes} processes needs {Mailboxes.nbytes(processes, size) / 2**30:.1f} GiB for "
+            f"messages; at most {MOST_MAIL / 2**30:g} GiB are allowed: lower lanes or workers"
+        )
+    return size
+
+
 @dataclass
 class LocalNode:
     """One run's processes and memory on this machine; ``close`` leaves nothing behind."""
@@ -96,10 +112,11 @@ class LocalNode:
     def open(self) -> None:
         """Lay out memory and copy the data in."""
         count = len(self.members) + 1
+        self.ring_bytes = ring_bytes(self.facts.lanes, len(self.tables) + (self.sample is not None), count)
         self.plan = ArenaPlan()
         for name, (dtype, shape) in {**node_arrays(self.facts), **board_arrays(count)}.items():
             self.plan.add(name, dtype, shape)
-        self.plan.add("mail", "int64", (Mailboxes.nbytes(count, RING_BYTES) // 8,))
+        self.plan.add("mail", "int64", (Mailboxes.nbytes(count, self.ring_bytes) // 8,))
         self.arena = Arena.create(self.plan, "node")
         began = time.perf_counter()
         arrays, self.shipped = ship_tables(self.tables)
@@ -115,7 +132,7 @@ class LocalNode:
             self.data[name][...] = one
         self.load_seconds = time.perf_counter() - began
         self.board = Board(*(self.arena[name] for name in ("words", "seconds", "waited", "figures", "usual")))
-        self.mail = Mailboxes(self.arena["mail"], 0, count, RING_BYTES)
+        self.mail = Mailboxes(self.arena["mail"], 0, count, self.ring_bytes)
         node = NodeArrays(**{name: self.arena[name] for name in NodeArrays.__dataclass_fields__})
         self.plane = ArrayPlane(self.facts, node, 0, {})
         self.addresses = (Address(0, 0), *(member.address for member in self.members))
@@ -141,7 +158,7 @@ class LocalNode:
                 self.shipped if member.warm is not None else (),
                 self.sample,
                 self.run,
-                RING_BYTES,
+                self.ring_bytes,
                 self.spin,
                 member.warm,
                 member.cpus,
