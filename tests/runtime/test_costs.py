@@ -4,7 +4,7 @@ import pytest
 
 from trivium.core.lanes import Part
 from trivium.core.membership import Driver, Members
-from trivium.core.messages import Apply, Committed, EvaluateRows, Fold, Gradient, Partials, Push
+from trivium.core.messages import Ahead, Apply, Committed, EvaluateRows, Fold, Gradient, Partials, Push
 from trivium.core.pacing import Agenda, Pace
 from trivium.core.role import Address
 from trivium.designs.ps.roles import Server, Worker
@@ -102,3 +102,7 @@ def test_only_pushes_and_commits_carry_bulk():
 def test_costs_are_not_negative():
     with pytest.raises(UsageError, match="apply must be 0 or more, got -1"):
         Costs(gradient=1.0, apply=-1)
+
+
+def test_what_is_gathered_while_others_are_waited_for_costs_nothing():
+    assert Costs(1.0, 1.0).seconds(DRIVER, Ahead(1, (Part(0, 4),)), random.Random(0)) == 0.0

@@ -14,6 +14,7 @@ from typing import Any
 
 from trivium.core.messages import (
     Adopt,
+    Ahead,
     Apply,
     Committed,
     EvaluateRows,
@@ -69,6 +70,8 @@ class Costs:
             return self.fold + self.add * len(work.parts)
         if isinstance(work, EvaluateRows):
             return self.evaluate * (work.lanes.hi - work.lanes.lo)
+        if isinstance(work, Ahead):
+            return 0.0  # done while others are waited for
         return {KeepShard: self.keep, Adopt: self.adopt, SaveShard: 0.0}[type(work)]
 
 
