@@ -9,6 +9,7 @@
     ├── RunError              the run's: it started and could not finish            exit 1
     │   ├── ProgramError      the user's own function raised in a worker
     │   ├── StorageError      the run directory could not be written
+    │   ├── StoppedError      a person stopped it before there was anything to save
     │   └── LostError         a process died and the run could not go on            exit 3
     └── ProtocolError         ours: a role was fed an event its state does not allow
 
@@ -27,6 +28,7 @@ __all__ = [
     "ProgramError",
     "ProtocolError",
     "RunError",
+    "StoppedError",
     "StorageError",
     "TriviumError",
     "UsageError",
@@ -70,6 +72,10 @@ class ProgramError(RunError):
 
 class StorageError(RunError):
     """The run directory or the memory of the node could not be had."""
+
+
+class StoppedError(RunError):
+    """A person ended the run before it had begun to train."""
 
 
 class LostError(RunError):

@@ -26,7 +26,16 @@ from trivium.core.pacing import Agenda, Evaluated, Pace
 from trivium.core.role import Stop
 from trivium.data.batches import BatchPlan
 from trivium.data.table import DataSpec, Table
-from trivium.errors import LostError, PlanError, ProgramError, RunError, StorageError, TriviumError, UsageError
+from trivium.errors import (
+    LostError,
+    PlanError,
+    ProgramError,
+    RunError,
+    StoppedError,
+    StorageError,
+    TriviumError,
+    UsageError,
+)
 from trivium.plan import Plan, Stopping
 from trivium.program.optimizers.base import Optimizer
 from trivium.program.params import Layout
@@ -40,7 +49,7 @@ from trivium.runtime.plane import ArrayPlane, Facts
 from trivium.runtime.pool import GRACE, Pool
 from trivium.runtime.store import Checkpoint, RunStore, append_line, checkpoints, drop_after, last_term, write_whole
 from trivium.runtime.warmth import compile_once, is_warm
-from trivium.staffing import Staffing, staff
+from trivium.staffing import RETRY, Staffing, staff
 from trivium.telling import Timing, final_record, progress_of
 
 __all__ = ["Job", "Live", "Session", "load_params", "resume", "start", "train", "yardstick"]
@@ -50,6 +59,12 @@ SAMPLE_ROWS = 10_000
 ORPHANS_WITHIN = 4.0  # seconds beyond their timeout: then the zygote has ended them
 CHECKS = 10  # looks at the target loss, at least
 FULL = "full"
+FAILURES: dict[str, type[RunError]] = {
+    "storage": StorageError,
+    "lost": LostError,
+    "stopped": StoppedError,
+    "run": RunError,
+}
 
 
 @dataclass(frozen=True)
@@ -414,7 +429,7 @@ class Live:
             lanes=plan.lanes,
             shards=prepared.facts.shards,
             agenda=agenda,
-            retry=1.0,
+            retry=RETRY,
             patience=plan.patience,
             names=staffing.names,
             max_time=prepared.max_time,
@@ -447,13 +462,7 @@ class Live:
         hint = f"; to go on from the last checkpoint: trivium resume {run}" if _has_checkpoint(run) else ""
         if stop.error.startswith("diverged"):
             hint = ""  # it would do so again
-        if stop.exit_code == LostError.exit_code:
-            raise LostError(f"{stop.error}{hint}")
-        if stop.traceback:
-            raise ProgramError(stop.error, stop.traceback)
-        raise (StorageError if "cannot write" in stop.error or "no space" in stop.error.lower() else RunError)(
-            f"{stop.error}{hint}"
-        )
+        raise failure(stop, hint)
 
     def _finish(
         self,
@@ -476,6 +485,13 @@ class Live:
         write_whole(run / "record.json", _json(record.as_json()))
         self.observer.stage("save", 0.0)
         return record
+
+
+def failure(stop: Stop, hint: str = "") -> RunError:
+    """What a run that ended with ``stop`` failed of, by its kind and not by its words."""
+    if stop.kind == "program":
+        return ProgramError(stop.error, stop.traceback)
+    return FAILURES[stop.kind](f"{stop.error}{hint}")
 
 
 def _in_words(stop: Stop, plane: ArrayPlane) -> Stop:

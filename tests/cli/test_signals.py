@@ -5,7 +5,7 @@ import pytest
 
 from trivium.cli.follow import follow
 from trivium.cli.signals import Interrupted, Signals
-from trivium.errors import RunError
+from trivium.errors import LostError, RunError, StoppedError, StorageError
 from trivium.observe.progress import QuietDisplay
 from trivium.testing.records import a_record
 
@@ -58,12 +58,24 @@ def test_a_run_that_does_not_end_in_time_is_killed():
     assert live.waits < 12
 
 
+@pytest.mark.parametrize("kind", [StorageError, LostError])
+def test_a_run_that_fails_after_a_signal_keeps_its_error(kind):
+    def at_wait(n):
+        if n == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        if n == 3:
+            raise kind("the last checkpoint was not written")
+
+    with Signals() as signals, pytest.raises(kind, match="the last checkpoint"):
+        follow(Live(at_wait, deaf=True), signals, QuietDisplay())
+
+
 def test_a_run_that_fails_for_being_stopped_has_the_exit_code_of_the_signal():
     def at_wait(n):
         if n == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         if n == 3:
-            raise RunError("interrupted before the start")
+            raise StoppedError("interrupted before the start")
 
     with Signals() as signals, pytest.raises(Interrupted) as caught:
         follow(Live(at_wait, deaf=True), signals, QuietDisplay())

@@ -553,7 +553,7 @@ def test_a_run_that_cannot_go_on_says_why(victims, said):
     for victim in victims:
         told.tell(PeerLost(victim, "SIGKILL"))
     (stop,) = told.commands
-    assert (stop.exit_code, told.role.phase) == (3, "stopped")
+    assert (stop.exit_code, stop.kind, told.role.phase) == (3, "lost", "stopped")
     assert said in stop.error
 
 
@@ -673,13 +673,27 @@ def test_a_stop_waits_for_no_assignment():
 
 def test_a_stop_before_the_start_fails():
     told = Told()
-    assert told.tell(StopRequested("a person")) == [Stop("failed", "a person before the start", 1)]
+    assert told.tell(StopRequested("a person")) == [Stop("failed", "a person before the start", 1, kind="stopped")]
 
 
 def test_a_failure_carries_name_and_traceback():
     told = Told().to_acting()
     told.tell(MessageReceived(W1, Reply(1, -1, Failed("division by zero", "Traceback …"))))
-    assert told.commands == [Stop("failed", "worker 1: division by zero", 1, "Traceback …")]
+    assert told.commands == [Stop("failed", "worker 1: division by zero", 1, "Traceback …", "program")]
+
+
+def test_a_failure_carries_its_kind_whatever_its_words():
+    words = "cannot write: no space"
+    told = Told().to_acting()
+    told.tell(MessageReceived(W1, Reply(1, -1, Failed(words, "Traceback …"))))
+    assert told.commands[0].kind == "program"
+    told = Told().to_acting()
+    told.tell(MessageReceived(S0, Reply(1, -1, Failed("it is full", "", storage=True))))
+    assert told.commands[0].kind == "storage"
+    told = Told().to_acting()
+    told.tell(PeerLost(W1, "SIGKILL"))
+    (persist,) = told.commands
+    assert told.tell(Persisted(persist.record, "it is full"))[0].kind == "storage"
 
 
 def test_only_the_phases_of_the_table_follow_each_other():

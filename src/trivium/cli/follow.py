@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trivium.cli.signals import Interrupted, Signals
-from trivium.errors import TriviumError
+from trivium.errors import StoppedError
 from trivium.observe.progress import Display
 from trivium.record import Record
 
@@ -43,17 +43,18 @@ class Ended:
 def follow(live: Followed, signals: Signals, display: Display, now: Callable[[], float] = time.monotonic) -> Ended:
     """Wait for ``live``. On the first signal ask it to stop; on the second, or past the bound, kill it.
 
-    Raises what the run failed of, and ``Interrupted`` where it had to be killed.
+    Raises what the run failed of, also where that was after a signal (a full disk under its last checkpoint, say);
+    ``Interrupted`` where the signal ended it before it had begun, or it had to be killed.
     """
     signals.defer()
     deadline: float | None = None
     while True:
         try:
             record = live.wait(POLL)
-        except TriviumError as error:
+        except StoppedError as error:
             if signals.first is None:
                 raise
-            display.notice(str(error))  # stopped before it could end in order, while it was starting say
+            display.notice(str(error))
             raise Interrupted(signals.first) from error
         if record is not None:
             return Ended(record, signals.first)

@@ -205,7 +205,7 @@ class Driver(Role):
         if self.phase == "stopped":
             return []
         if event.error:
-            return self._fail(event.error, 1)
+            return self._fail(event.error, "storage")
         if isinstance(record, TermRecord):
             return self._fence(now) if record.term == self.term and self.phase == "recording" else []
         if isinstance(record, Manifest) and self.phase == "acting" and record.term == self.term:
@@ -387,7 +387,7 @@ class Driver(Role):
             results.append(Evaluated(look.clock, name, count, weight, loss * scale, correct * scale))
         wrong = self.agenda.diverged(tuple(results))
         if wrong:
-            return self._fail(wrong, 1)
+            return self._fail(wrong)
         self.agenda.evaluated(look, tuple(results))
         return self._act(now)
 
@@ -396,15 +396,16 @@ class Driver(Role):
         return [Stop(self._leave)]
 
     # -- what goes wrong ----------------------------------------------------------------------------------------------
-    def _fail(self, error: str, exit_code: int, traceback: str = "") -> Commands:
+    def _fail(self, error: str, kind: str = "run", traceback: str = "") -> Commands:
         if self.phase == "stopped":
             return []
         self._go("stopped")
-        self.fault = Stop("failed", error, exit_code, traceback)
+        self.fault = Stop("failed", error, 3 if kind == "lost" else 1, traceback, kind)
         return [self.fault]
 
     def _member_failed(self, sender: Address, body: Failed, _now: float) -> Commands:
-        return self._fail(f"{self.name(sender)}: {body.error}", 1, body.traceback)
+        kind = "storage" if body.storage else "program"
+        return self._fail(f"{self.name(sender)}: {body.error}", kind, body.traceback)
 
     def _peer_silent(self, event: PeerSilent, now: float) -> Commands:
         if event.peer not in self.members.all or event.seconds < self.patience:
@@ -423,9 +424,9 @@ class Driver(Role):
         self.joined.discard(peer)
         who = f"{self.name(peer)} died ({event.how})"
         if not self.members.workers:
-            return self._fail(f"{who}; no worker is left to take its lanes over", 3)
+            return self._fail(f"{who}; no worker is left to take its lanes over", "lost")
         if not self.members.holders:
-            return self._fail(f"{who}; it alone held the parameters", 3)
+            return self._fail(f"{who}; it alone held the parameters", "lost")
         moved = sum(owner == peer for owner in self.owners)
         heirs = self.members.holders
         what = []
@@ -446,7 +447,7 @@ class Driver(Role):
             return []
         self.agenda.halt(event.reason, brief=True)
         if self.phase == "joining":
-            return self._fail(f"{event.reason} before the start", 1)
+            return self._fail(f"{event.reason} before the start", "stopped")
         return self._interrupt(now, event.reason)
 
     def _interrupt(self, _now: float, why: str) -> Commands:

@@ -187,12 +187,17 @@ class SetTimer(Command, frozen=True, gc=False):
 
 
 class Stop(Command, frozen=True, gc=False):
-    """The role is done; ``error`` is empty, or the reason of failure with its exit code."""
+    """The role is done; ``error`` is empty, or the reason of failure with its exit code.
+
+    ``kind`` is whose failure it is: "program" (the user's code raised), "storage", "lost" (a process died whose work
+    nobody could take over), "stopped" (a person, before there was anything to save) or "run".
+    """
 
     reason: str
     error: str = ""
     exit_code: int = 0
     traceback: str = ""
+    kind: str = "run"
 
 
 Commands: TypeAlias = list[Command]

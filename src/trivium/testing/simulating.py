@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda
 from trivium.core.role import Address, Stop, Work
-from trivium.errors import LostError, ProgramError, RunError
+from trivium.errors import RunError
 from trivium.program.params import ALIGN
 from trivium.runtime.base import Plane
 from trivium.runtime.faults import Fault, Network
 from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays, node_arrays
 from trivium.runtime.simulated import Outcome, Simulation
-from trivium.session import Job, Prepared, final_params, params_digest, prepare
+from trivium.session import Job, Prepared, failure, final_params, params_digest, prepare
+from trivium.staffing import RETRY
 
 __all__ = ["MemoryStore", "Simulated", "private_arrays", "simulate"]
 
@@ -101,7 +102,7 @@ def simulate(
         lanes=facts.lanes,
         shards=facts.shards,
         agenda=agenda,
-        retry=1.0,
+        retry=RETRY,
         patience=job.plan.patience,
         names=prepared.staffing.names,
         max_time=prepared.max_time,
@@ -149,6 +150,4 @@ def _raise(stop: Stop | None) -> None:
         raise RunError("the simulated run did not end: raise max_seconds, or look at its trace for what it waits for")
     if not stop.error:
         return
-    if stop.exit_code == LostError.exit_code:
-        raise LostError(stop.error)
-    raise ProgramError(stop.error, stop.traceback) if stop.traceback else RunError(stop.error)
+    raise failure(stop)
