@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import platform
 from pathlib import Path
@@ -21,6 +22,7 @@ from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays
 
 __all__ = ["compile_once", "is_warm", "marker"]
 
+log = logging.getLogger(__name__)
 ROOMS = ("program", "data", "runtime")
 
 
@@ -64,6 +66,9 @@ def compile_once(facts: Facts, arrays: NodeArrays, table: Table) -> None:
         if not facts.program.xla:
             plane.warm(Part(0, 1))
         plane.warm_optimizer()
+    except Exception:  # the members meet the same error, and tell it as the program's
+        log.debug("could not compile ahead", exc_info=True)
+        return
     finally:
         plane.close()
     path = marker(facts, table)
