@@ -57,6 +57,17 @@ def test_stopped_and_resumed_is_as_never_stopped(after, warm, tmp_path):
     assert digest.hexdigest() == record.params_sha256
 
 
+def test_a_stop_saves_and_ends_while_gradients_go_on(warm, tmp_path):
+    job, gate, watcher = network_job(tmp_path / "run", epochs=40), Gate(tmp_path / "gate", 40), Watcher()
+    with gate.shut():
+        live = warm.start(replace(job, program=Troubled(job.program, gate)), watcher)
+        assert watcher.middle.wait(60.0)
+        live.stop("interrupted")
+        record = live.wait(10.0)
+    assert record is not None and record.stopped_by == "interrupted"
+    assert ended(resume(tmp_path / "run", job=job)).stopped_by == "epochs"
+
+
 def test_a_line_search_resumed_twice_by_other_numbers_of_workers(warm, tmp_path):
     job = wide_job(tmp_path / "run", "allreduce", 2, shards=3)
     first = stopped(warm, job, 12, Gate(tmp_path / "gate", 12))

@@ -580,6 +580,57 @@ def test_whoever_has_not_answered_is_asked_again():
     assert told.role.waiting() == ("worker 1", "server 0", "server 1")
 
 
+def overdue(told, rounds=61):
+    """The retries after which the driver gave up, and how."""
+    for count in range(rounds):
+        commands = told.tell(TimerFired("retry"))
+        if any(isinstance(command, Stop) for command in commands):
+            return count, commands
+    return None
+
+
+def test_a_request_that_needs_no_long_compute_is_not_asked_for_ever():
+    told = Told(retry=1.0).to_acting()
+    told.answer(**reached(0))
+    told.tell(PeerLost(W1, "SIGKILL"))
+    told.tell(Persisted(told.commands[-1].record))
+    told.tell(MessageReceived(S1, Reply(2, told.role._ticket, Standing(((1, 0),)))))
+    words = "server 0 did not answer for 61 s when asked to stand still for a new term, though alive"
+    assert overdue(told) == (60, [Stop("failed", words, 1)])
+
+
+def test_an_answer_of_anybody_gives_all_others_time():
+    told = Told(retry=1.0).to_acting()
+    told.answer(**reached(0))
+    told.tell(PeerLost(W1, "SIGKILL"))
+    told.tell(Persisted(told.commands[-1].record))
+    assert overdue(told, 60) is None
+    told.tell(MessageReceived(S1, Reply(2, told.role._ticket, Standing(((1, 0),)))))
+    assert overdue(told, 60) is None
+
+
+def test_what_may_wait_for_a_gradient_is_asked_as_long_as_it_takes():
+    told = Told(retry=1.0).to_acting()
+    told.answer(**reached(0))
+    assert overdue(told, 500) is None  # a lease
+    told.tell(PeerLost(W1, "SIGKILL"))
+    told.to_standing(0, 0)
+    for server in (S0, S1):
+        told.tell(MessageReceived(server, Reply(2, told.role._ticket, Done())))
+    assert told.role.waiting() == ("worker 0",)
+    assert overdue(told, 500) is None  # an assignment behind an old gradient
+
+
+def test_an_assignment_before_the_first_lease_waits_for_no_gradient():
+    told = Told(retry=1.0, patience=10.0)
+    for member in told.role.members.all:
+        told.tell(PeerJoined(member))
+    told.to_standing(0, 0)
+    count, (stop,) = overdue(told, 200)
+    assert count == 100
+    assert stop.error.startswith("worker 0, worker 1, server 0, server 1 did not answer for 101 s when asked to take")
+
+
 def test_a_segment_counts_once_even_if_a_term_overtakes_it():
     told = Told().to_acting()
     ticket = told.role._asked[S0].ticket
@@ -627,6 +678,7 @@ def test_a_stop_saves_and_ends_without_a_word_from_the_runners():
     told.tell(Persisted(told.commands[-1].record))
     assert set(told.asks()) == {W0, W1, S0, S1}
     assert set(told.asks().values()) == {Leave("a person")}
+    assert told.role.waiting() == ("server 0", "server 1")  # not for a runner, which may be at an old gradient
     assert sum(segment.rows for segment in told.role.segments) == 16.0
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trivium.core.messages import EvaluateRows, Gradient
+from trivium.core.messages import EvaluateRows, Fence, Gradient
 from trivium.core.role import Address
 from trivium.runtime.faults import Kill, Network, Partition, Pause, SlowDisk
 from trivium.testing.counting import FAILURE
@@ -124,3 +124,13 @@ def test_a_checkpoint_waits_for_no_long_gradient():
     life.simulation.cost = lambda _address, work, _draw: 100.0 if isinstance(work, Gradient) else 1e-3
     life.simulation.run(max_seconds=160.0)
     assert [one.clock for one in life.store.manifests] == [1]
+
+
+def test_a_live_process_that_never_answers_ends_the_run_with_its_name():
+    life = build(Scenario(workers=2, shards=2, faults=(Kill(Address(0, 1), 0.03),)))
+    deaf = life.simulation._processes[Address(0, 3)].role
+    deaf._on_request[Fence] = lambda _body, _now: []
+    outcome = life.simulation.run(max_seconds=600.0)
+    stop = outcome.stops[DRIVER]
+    assert stop.error.startswith("server 0 did not answer")
+    assert outcome.seconds < 62.0

@@ -18,6 +18,10 @@ An assignment waits for the gradients of the old term, however long they take. W
 all shards stand at one clock, a checkpoint is saved right after the fence, under the new term and before its lanes are
 assigned, and after a brief halt the run ends without assigning them at all. Nobody is assigned then, so that nothing is
 pushed, summed or committed until somebody is.
+
+No wait is for ever. Whoever is dead or silent is retired by its host's watch, as is one whose compute is without
+progress. Where a process lives and beats, and yet does not answer what needs no long compute, the run ends after
+``OVERDUE`` with one error that names it.
 """
 
 from __future__ import annotations
@@ -97,6 +101,13 @@ class Note:
     text: str
 
 
+OVERDUE = 60.0  # seconds without any answer, or ten times the patience if that is longer
+IN_WORDS = {
+    Fence: "to stand still for a new term",
+    Assign: "to take its lanes",
+    Keep: "to keep the best parameters",
+    Leave: "to leave",
+}
 PHASES = {
     "joining": {"recording", "stopped"},
     "recording": {"recording", "fencing", "stopped"},
@@ -141,6 +152,8 @@ class Driver(Role):
         self.fault: Stop | None = None
         self._action: Action | None = None
         self._manned = False  # whether the lanes of this term are assigned
+        self._moved = False  # whether shards have heirs that have not adopted them
+        self._rounds = 0  # how often was asked again since anybody answered; a count, since a process may be stopped
         self._ticket = 0
         self._counted: set[int] = set()  # the tickets of the segments
         self._asked: dict[Address, Request] = {}
@@ -226,7 +239,7 @@ class Driver(Role):
 
     def _stood(self, now: float) -> Commands:
         """Go on without lanes where holders suffice: see the top of this file."""
-        clocks = self._clocks()
+        clocks, self._moved = self._clocks(), False
         trains = self._action is None or isinstance(self._action, Run)
         if len(clocks) > 1 or not (self._ends or (trains and self.agenda.save_due)):
             return self._assign(now)
@@ -310,11 +323,15 @@ class Driver(Role):
     def _finish(self, action: Finish) -> Commands:
         self._go("leaving")
         self._leave = action.why
-        return self._ask(self.members.all, Leave(action.why))
+        commands = self._ask(self.members.all, Leave(action.why))
+        if not self._manned:  # a runner may be at an old gradient still, whose result nobody wants
+            self._asked = {one: request for one, request in self._asked.items() if one in self.members.holders}
+        return commands
 
     # -- answers ------------------------------------------------------------------------------------------------------
     def _ask(self, members: Iterable[Address], body: Asked) -> Commands:
         self._ticket += 1
+        self._rounds = 0
         request = Request(self.term, self._ticket, body)
         self._asked = dict.fromkeys(members, request)
         return [Send(member, request) for member in self._asked]
@@ -334,6 +351,7 @@ class Driver(Role):
 
     def _answered(self, sender: Address, now: float, then: Callable[[float], Commands]) -> Commands:
         self._asked.pop(sender, None)
+        self._rounds = 0
         return [] if self._asked else then(now)
 
     def _done(self, sender: Address, _body: Done, now: float) -> Commands:
@@ -428,6 +446,7 @@ class Driver(Role):
         if not self.members.holders:
             return self._fail(f"{who}; it alone held the parameters", "lost")
         moved = sum(owner == peer for owner in self.owners)
+        self._moved = self._moved or moved > 0
         heirs = self.members.holders
         what = []
         if ran:
@@ -465,8 +484,30 @@ class Driver(Role):
             self._armed = False
             self.agenda.save_due = True
             return self._interrupt(now, "checkpoint")
+        self._rounds += 1
+        overdue = self._overdue()
+        if overdue:
+            return self._fail(overdue)
         again = [Send(member, request) for member, request in self._asked.items()]
         return [*again, SetTimer("retry", now + self.retry)]
+
+    def _overdue(self) -> str:
+        """Who has not answered for far too long although no compute keeps it from it, and what; empty: nobody."""
+        seconds = self._rounds * self.retry
+        late = [one for one, request in self._asked.items() if self._prompt(one, request.body)]
+        if not late or seconds <= max(OVERDUE, 10 * self.patience):
+            return ""
+        what = IN_WORDS[type(self._asked[late[0]].body)]
+        return f"{', '.join(map(self.name, late))} did not answer for {seconds:.0f} s when asked {what}, though alive"
+
+    def _prompt(self, member: Address, body: Asked) -> bool:
+        """Whether the answer is due at once: it waits for no gradient, not even for one of an old term."""
+        idle = member not in self.members.workers or self._started_at is None
+        if isinstance(body, Fence):
+            return idle or not self._moved
+        if isinstance(body, Keep):
+            return idle or self._manned
+        return isinstance(body, Leave) or (isinstance(body, Assign) and idle)
 
     @property
     def running(self) -> bool:
