@@ -599,6 +599,15 @@ def test_a_request_that_needs_no_long_compute_is_not_asked_for_ever():
     assert overdue(told) == (60, [Stop("failed", words, 1)])
 
 
+def test_a_disk_that_takes_no_record_of_the_driver_ends_the_run():
+    told = Told(retry=1.0)
+    for member in told.role.members.all:
+        told.tell(PeerJoined(member))
+    count, (stop,) = overdue(told)
+    assert (count, stop.kind) == (60, "storage")
+    assert stop.error == "cannot write: the run directory took no record for 61 s"
+
+
 def test_an_answer_of_anybody_gives_all_others_time():
     told = Told(retry=1.0).to_acting()
     told.answer(**reached(0))

@@ -21,7 +21,7 @@ pushed, summed or committed until somebody is.
 
 No wait is for ever. Whoever is dead or silent is retired by its host's watch, as is one whose compute is without
 progress. Where a process lives and beats, and yet does not answer what needs no long compute, the run ends after
-``OVERDUE`` with one error that names it.
+``OVERDUE`` with one error that names it; likewise where the driver's own record is never written.
 """
 
 from __future__ import annotations
@@ -210,6 +210,7 @@ class Driver(Role):
         self._why = why
         self._manned = False
         self._asked.clear()
+        self._rounds = 0
         self._go("recording")
         return [Persist(TermRecord(self.term, self.members.workers, self.owners, why))]
 
@@ -485,17 +486,29 @@ class Driver(Role):
             self.agenda.save_due = True
             return self._interrupt(now, "checkpoint")
         self._rounds += 1
+        if self._writes and self._rounds * self.retry > self._bound:
+            seconds = self._rounds * self.retry
+            return self._fail(f"cannot write: the run directory took no record for {seconds:.0f} s", "storage")
         overdue = self._overdue()
         if overdue:
             return self._fail(overdue)
         again = [Send(member, request) for member, request in self._asked.items()]
         return [*again, SetTimer("retry", now + self.retry)]
 
+    @property
+    def _bound(self) -> float:
+        return max(OVERDUE, 10 * self.patience)
+
+    @property
+    def _writes(self) -> bool:
+        """Whether a record of the driver's own is on its way to the disk: then nobody is asked."""
+        return not self._asked and self.phase in {"recording", "acting"}
+
     def _overdue(self) -> str:
         """Who has not answered for far too long although no compute keeps it from it, and what; empty: nobody."""
         seconds = self._rounds * self.retry
         late = [one for one, request in self._asked.items() if self._prompt(one, request.body)]
-        if not late or seconds <= max(OVERDUE, 10 * self.patience):
+        if not late or seconds <= self._bound:
             return ""
         what = IN_WORDS[type(self._asked[late[0]].body)]
         return f"{', '.join(map(self.name, late))} did not answer for {seconds:.0f} s when asked {what}, though alive"
