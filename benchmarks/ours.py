@@ -18,11 +18,12 @@ from typing import Any
 from benchmarks import measure, optima, workloads
 from trivium.data.read import from_arrays, read
 from trivium.data.table import Table
+from trivium.job import Job
 from trivium.plan import Plan, Stopping
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
 from trivium.record import Record
-from trivium.session import Job, Session
+from trivium.session import Session
 
 Found = dict[str, float | str]
 WINDOW, WINDOWS = 2.0, 3

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 from trivium.data.read import read
+from trivium.job import Job
 from trivium.plan import Plan, Stopping
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
 from trivium.record import SilentObserver
-from trivium.session import Job, start
+from trivium.session import start
 
 DATA = "sklearn:digits"
 epochs = 150 if sys.argv[2] in ("hang", "end") else 100_000

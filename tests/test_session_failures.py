@@ -4,7 +4,7 @@ import pytest
 
 from trivium.core.role import Stop
 from trivium.errors import LostError, ProgramError, RunError, StoppedError, StorageError
-from trivium.session import failure
+from trivium.live import failure
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,12 @@ import pytest
 from tests.watching import Watcher, ended, holdings, network_job, strike, until, wide_job
 from trivium.data.table import Table
 from trivium.errors import PlanError, ProgramError, RunError, StorageError, UsageError
+from trivium.job import Job
 from trivium.plan import Plan
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
 from trivium.record import KINDS
-from trivium.session import Job, Session, train, yardstick
+from trivium.session import Session, train, yardstick
 from trivium.testing.troubled import Gate, Raising, Troubled
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "Job": "trivium.session",
-    "Live": "trivium.session",
+    "Job": "trivium.job",
+    "Live": "trivium.live",
     "Plan": "trivium.plan",
     "Program": "trivium.program.program",
     "Record": "trivium.record",

@@ -1,23 +1,71 @@
-"""What a run directory says of its job, and the job that it gives back."""
+"""The run directory: how it is made, what it says of its job, and the job that it gives back."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import msgspec
 
 from trivium.data.table import Table
-from trivium.errors import UsageError
+from trivium.errors import StorageError, UsageError
+from trivium.job import Job, Prepared
 from trivium.plan import Plan, Stopping
+from trivium.runtime.store import RunStore, write_whole
 
-if TYPE_CHECKING:
-    from trivium.session import Job, Prepared
+__all__ = ["as_json", "describe_data", "describe_plan", "open_run", "remembered_job", "unmake_run"]
 
-__all__ = ["describe_data", "describe_plan", "remembered_job"]
+log = logging.getLogger(__name__)
 
 VERSIONS = ("trivium", "numpy", "scipy", "numba", "jax", "jaxlib")
+
+
+def open_run(job: Job, prepared: Prepared) -> RunStore:
+    """Make the run directory; UsageError where the run would overwrite something. Leaves nothing where it cannot."""
+    run, made = job.out, not job.out.exists()
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if any(run.iterdir()):
+            raise UsageError(f"{run} is not empty and nothing is overwritten; give another directory")
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the run directory {run}: {error.strerror}; choose another with -o/--out"
+        ) from None
+    store = RunStore(run, prepared.facts.shards)
+    store.lock()
+    try:
+        if any(path.name != "lock" for path in run.iterdir()):
+            raise UsageError(f"{run} has come into use meanwhile; give another directory")
+        store.take_over(0.0, log.info)
+        try:
+            write_whole(run / "plan.json", as_json(describe_plan(job, prepared)))
+            write_whole(run / "data.json", as_json(describe_data(job, prepared.tables)))
+        except BaseException:
+            unmake_run(run, folder=made)
+            raise
+    except BaseException:
+        store.unlock()
+        raise
+    return store
+
+
+def unmake_run(run: Path, *, folder: bool) -> None:
+    """Take back what ``open_run`` made, where nothing came of the run; ``folder``: the directory too."""
+    for name in ("plan.json", "data.json", "members", "lock"):
+        (run / name).unlink(missing_ok=True)
+    if folder:
+        with contextlib.suppress(OSError):
+            run.rmdir()
+
+
+def as_json(value: Any) -> bytes:
+    """``value`` for a file that people read too."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=1)
 
 
 def describe_plan(job: Job, prepared: Prepared) -> dict[str, Any]:
@@ -70,7 +118,6 @@ def remembered_job(run: Path) -> Job:
     from trivium.data.read import part_of_test, read
     from trivium.program.models import model
     from trivium.program.optimizers import optimizer as optimizer_named
-    from trivium.session import Job
 
     told = json.loads((run / "plan.json").read_bytes())
     sources, asked = told["sources"], told["asked"]

@@ -1,28 +1,36 @@
-"""From boards and agendas to what people read: ``Progress`` while a run goes on, ``Record`` when it is over."""
+"""From boards and agendas to what people read: ``Progress`` while a run goes on, ``Record`` when it is over.
+
+``Teller`` keeps the observer and the files of the run directory up to date with both.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import math
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trivium.core.membership import Driver
-from trivium.core.pacing import Agenda
+from trivium.core.pacing import Agenda, Evaluated
 from trivium.core.spans import COMPUTE, READ
-from trivium.record import KINDS, ProcessTimes, Progress, Record
+from trivium.errors import StorageError
+from trivium.job import Job, Prepared
+from trivium.record import KINDS, Observer, ProcessTimes, Progress, Record
 from trivium.runtime import board as boards
 from trivium.runtime.local import DriverHost, LocalNode
+from trivium.runtime.store import append_line
 
-if TYPE_CHECKING:
-    from trivium.session import Job, Prepared
+__all__ = ["Teller", "Timing", "final_record", "progress_of"]
 
-__all__ = ["Timing", "final_record", "progress_of"]
+log = logging.getLogger(__name__)
 
 Seen = tuple[float, int, NDArray[np.float64]]
 
@@ -199,3 +207,77 @@ def penalty(facts: Any, job: Job, params: NDArray[Any]) -> float:
             w = params[one.start : one.stop].astype(np.float64)
             total += l1 * float(np.abs(w).sum()) + 0.5 * l2 * float(w @ w)
     return total
+
+
+class Teller:
+    """Tells the observer and the run's files what happens."""
+
+    def __init__(self, job: Job, observer: Observer, prepared: Prepared, began: float) -> None:
+        self._job, self._observer, self._prepared, self._began = job, observer, prepared, began
+        self._stage = ""
+        self._stage_began = began
+        self._notes = self._looks = self._segments = 0
+        self._last: Progress | None = None
+        self._seen: tuple[float, int, NDArray[np.float64]] | None = None
+        self._joined_at = 0.0
+
+    def skip(self, looks: int) -> None:
+        """What an earlier life of the run has written already."""
+        self._looks = looks
+
+    def stage(self, name: str) -> None:
+        """The stage ``name`` begins, unless it goes on already."""
+        now = time.perf_counter()
+        if name == self._stage:
+            return
+        if self._stage:
+            self._tell("stage", self._stage, now - self._stage_began)
+        self._stage, self._stage_began = name, now
+        self._tell("stage", name, None)
+
+    def _tell(self, what: str, *args: Any) -> None:
+        try:
+            getattr(self._observer, what)(*args)
+        except Exception:
+            log.exception("the observer failed")
+
+    def show(self, host: DriverHost) -> None:
+        """About five times a second."""
+        driver = host.driver
+        if driver.running:
+            self.stage("train")
+        self._news(host)
+        if driver.agenda.clock or host.board.figures[:, boards.APPLIED].any():
+            progress, self._seen = progress_of(self._job, self._prepared, host, self._seen)
+            self._last = progress
+            self._tell("progress", progress)
+
+    def _news(self, host: DriverHost) -> None:
+        driver, run = host.driver, self._job.out
+        for note in driver.notes[self._notes :]:
+            self._tell("notice", note.text)
+            with contextlib.suppress(StorageError):
+                append_line(run / "events.jsonl", {"time": time.time(), "kind": "notice", "text": note.text})
+        self._notes = len(driver.notes)
+        lines = [self._line(one, driver) for one in driver.agenda.history[self._looks :]]
+        self._looks = len(driver.agenda.history)
+        if lines:
+            with contextlib.suppress(OSError), (run / "metrics.jsonl").open("a") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+
+    def _line(self, one: Evaluated, driver: Driver) -> dict[str, Any]:
+        prefix = "valid" if one.name == "valid" else one.name
+        return {
+            "seconds": driver.spent.get("Run", 0.0),
+            "clock": one.clock,
+            "epoch": one.clock / self._prepared.facts.batches.steps,
+            "iterations": driver.iterations,
+            f"{prefix}_loss": one.loss,
+            f"{prefix}_accuracy": one.accuracy if math.isfinite(one.accuracy) else None,
+        }
+
+    def close(self, host: DriverHost, node: LocalNode) -> Timing:
+        """The last news; figures that must be read before the memory is gone."""
+        self._news(host)
+        self.stage("save")
+        return Timing.read(host, node, self._began)

@@ -10,11 +10,12 @@ from trivium.core.messages import BEST, Adopt, Apply, EvaluateRows, Fold, Gradie
 from trivium.data.batches import BatchPlan
 from trivium.data.table import Table
 from trivium.errors import RunError
+from trivium.job import Job, prepare
+from trivium.live import params_digest
 from trivium.plan import Plan, Stopping
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
 from trivium.runtime.plane import ArrayPlane, Facts
-from trivium.session import Job, params_digest, prepare
 from trivium.testing.simulating import private_arrays
 
 ROWS, WIDTH, LANES = 64, 9000, 4

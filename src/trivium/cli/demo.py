@@ -27,7 +27,7 @@ from trivium.plan import Plan, Stopping
 from trivium.record import Progress, Record
 
 if TYPE_CHECKING:
-    from trivium.session import Job
+    from trivium.job import Job
 
 __all__ = ["RACES", "Race", "demo", "verdict_of"]
 
@@ -115,9 +115,9 @@ def _race(race: Race, place: Path, screen: Screen, signals: Signals) -> Iterator
 
 def _job(race: Race, plan: Plan, place: Path) -> Job:
     from trivium.cli.loading import load
+    from trivium.job import Job
     from trivium.observe.rundir import new_run
     from trivium.program.models import model
-    from trivium.session import Job
 
     rows = load(race.data, None, race.data)
     program = model(race.model)

@@ -21,8 +21,8 @@ from trivium.observe.summary import Line, data_lines, plan_text, stopping_text
 
 if TYPE_CHECKING:
     from trivium.cli.settings import Settings
+    from trivium.job import Job
     from trivium.record import Record
-    from trivium.session import Job
 
 __all__ = ["train"]
 
@@ -92,9 +92,9 @@ def _free(out: Path | None) -> None:
 
 
 def _job(asked: Asked, settings: Settings, rows: Rows) -> Job:
+    from trivium.job import Job
     from trivium.observe.rundir import new_run
     from trivium.program.models import model
-    from trivium.session import Job
 
     out = asked.out
     if out is None:

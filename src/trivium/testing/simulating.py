@@ -20,12 +20,13 @@ from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda
 from trivium.core.role import Address, Stop, Work
 from trivium.errors import RunError
+from trivium.job import Job, Prepared, prepare
+from trivium.live import failure, final_params, params_digest
 from trivium.program.params import ALIGN
 from trivium.runtime.base import Plane
 from trivium.runtime.faults import Fault, Network
 from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays, node_arrays
 from trivium.runtime.simulated import Outcome, Simulation
-from trivium.session import Job, Prepared, failure, final_params, params_digest, prepare
 from trivium.staffing import RETRY
 
 __all__ = ["MemoryStore", "Simulated", "private_arrays", "simulate"]

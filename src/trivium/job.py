@@ -1,0 +1,192 @@
+"""What is to be trained: a ``Job``; with every default filled in and everything checked, it is ``Prepared``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivium.core.pacing import Pace
+from trivium.data.batches import BatchPlan
+from trivium.data.table import DataSpec, Table
+from trivium.errors import PlanError
+from trivium.plan import Plan, Stopping
+from trivium.program.optimizers.base import Optimizer
+from trivium.program.program import Defaults, Program
+from trivium.runtime.plane import Facts
+from trivium.staffing import Staffing, staff
+
+__all__ = ["FULL", "Job", "Prepared", "prepare"]
+
+SAMPLE_ROWS = 10_000
+CHECKS = 10  # looks at the target loss, at least
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that defines a run.
+
+    ``batch_size`` is global; None is the program's default, "full" the full batch. So is ``l2`` None.
+    ``valid`` is a table or a share of ``data``. ``sources`` names where the tables came from, so that the run can be
+    resumed from its directory alone. ``out`` is the run directory: empty, or not there yet.
+    """
+
+    program: Program
+    data: Table
+    plan: Plan
+    out: Path
+    valid: Table | float | None = None
+    test: Table | None = None
+    stopping: Stopping = field(default_factory=Stopping)
+    optimizer: Optimizer | None = None
+    batch_size: int | str | None = None
+    l1: float = 0.0
+    l2: float | None = None
+    seed: int = 0
+    sources: dict[str, Any] | None = None
+
+
+@dataclass
+class Prepared:
+    """A job with every default filled in."""
+
+    facts: Facts
+    tables: dict[str, Table]
+    sample: NDArray[np.int64] | None
+    pace: Pace
+    staffing: Staffing
+    max_time: float | None
+
+
+def prepare(job: Job, *, looks: bool = True) -> Prepared:
+    """Fill in every default and check what can be checked before anything starts."""
+    plan = job.plan
+    program = job.program.for_data(job.data.spec)
+    if plan.consistency not in program.consistencies:
+        raise PlanError(f"{program.name} cannot be trained under {plan.consistency}: it allows {program.consistencies}")
+    defaults = program.defaults
+    optimizer = _optimizer(job, defaults, job.data.spec)
+    tables = _tables(job, defaults.valid if job.valid is None and job.optimizer is None else None)
+    rows = len(tables["train"])
+    full = bool(getattr(optimizer, "needs_full_batch", False))
+    batch = _batch_size(job, defaults.batch_size, full=full)
+    if plan.lanes > rows:
+        raise PlanError(f"lanes={plan.lanes} but only {rows} training rows: lower lanes and workers")
+    if batch is not None and batch < plan.lanes:
+        raise PlanError(f"batch_size={batch} is less than lanes={plan.lanes}: each lane needs a row a step")
+    if plan.combine == "model" and batch is not None:
+        batch *= plan.every
+    batches = BatchPlan(rows, plan.lanes, batch, job.seed)
+    l2 = job.l2 if job.l2 is not None else defaults.l2_per_row / rows
+    penalties = (job.l1, l2)
+    if plan.combine == "model":
+        from trivium.program.averaging import Average, ModelAveraging
+
+        program = ModelAveraging(program, optimizer, plan.every, job.l1, l2)
+        optimizer, penalties = Average(), (0.0, 0.0)
+    staffing = staff(plan, program, optimizer, ahead=program.xla and not batches.full)
+    facts = Facts(
+        program,
+        optimizer,
+        batches,
+        plan.lanes,
+        staffing.shards,
+        len(staffing.members) + 1,
+        plan.reproducible,
+        plan.thread_count,
+        *penalties,
+        job.seed,
+    )
+    pace = _pace(job, facts, tables, full=full, looks=looks)
+    sample = _sample(rows, job.seed) if pace.watch == "sample" else None
+    return Prepared(facts, tables, sample, pace, staffing, job.stopping.max_time)
+
+
+def _optimizer(job: Job, defaults: Defaults, spec: DataSpec) -> Optimizer:
+    """The job's, or the program's; a full-batch one learns here what only job and data tell."""
+    from trivium.program.optimizers.lbfgs import LBFGS
+    from trivium.program.optimizers.owlqn import OWLQN
+    from trivium.program.optimizers.quasi_newton import QuasiNewton
+
+    optimizer, stopping = job.optimizer or defaults.optimizer, job.stopping
+    if not isinstance(optimizer, QuasiNewton):
+        if stopping.tol:
+            raise PlanError(f"tol={stopping.tol:g}: {optimizer.name} has no test of its own; lbfgs and owlqn have")
+        return optimizer
+    if job.l1 and isinstance(optimizer, LBFGS):
+        if job.optimizer is not None:
+            raise PlanError(f"l1={job.l1:g}: lbfgs needs a smooth objective; use owlqn")
+        optimizer = OWLQN(optimizer.tol, optimizer.memory, optimizer.ftol)
+    most = stopping.max_iter or (defaults.iterations or 100 if stopping.epochs is None else None)
+    return replace(
+        optimizer,
+        tol=optimizer.tol if stopping.tol is None else stopping.tol,
+        max_iter=optimizer.max_iter or most,
+        precondition=spec.sparse if optimizer.precondition is None else optimizer.precondition,
+    )
+
+
+def _batch_size(job: Job, default: int | None, *, full: bool) -> int | None:
+    if job.batch_size == FULL or (job.batch_size is None and full):
+        return None
+    if isinstance(job.batch_size, int):
+        if full:
+            raise PlanError(f"batch_size={job.batch_size}: this optimizer needs the full batch at each step")
+        return job.batch_size
+    return default if default is not None else 256
+
+
+def _tables(job: Job, default_valid: float | None) -> dict[str, Table]:
+    from trivium.data.read import split
+
+    valid = job.valid if job.valid is not None else default_valid
+    tables = {"train": job.data}
+    if isinstance(valid, Table):
+        tables["valid"] = valid
+    elif valid:
+        tables["train"], tables["valid"] = split(job.data, valid, job.seed)
+    if job.test is not None:
+        tables["test"] = job.test
+    return tables
+
+
+def _sample(rows: int, seed: int) -> NDArray[np.int64]:
+    count = min(rows, SAMPLE_ROWS)
+    stream = np.random.Generator(np.random.Philox(key=[seed, 0x5A]))
+    return np.sort(stream.choice(rows, count, replace=False)).astype(np.int64)
+
+
+def _pace(job: Job, facts: Facts, tables: dict[str, Table], *, full: bool, looks: bool) -> Pace:
+    stopping, defaults = job.stopping, facts.program.defaults
+    steps = facts.batches.steps
+    epochs, most = stopping.epochs, stopping.max_iter
+    if epochs is None and most is None:
+        epochs, most = (None, defaults.iterations or 100) if full else (defaults.epochs or 50, None)
+    totals = [] if epochs is None else [(epochs * steps, "epochs")]
+    if most is not None and not full:
+        totals.append((most, "max_iter"))
+    total, why = min(totals) if totals else (None, "max_iter")
+    watch = "valid" if "valid" in tables else "sample" if stopping.target_loss is not None else ""
+    expected = total if total is not None else (most or 100)
+    every = 10 if full else steps
+    if stopping.target_loss is not None:
+        every = max(1, min(every, expected // CHECKS))
+    patience = stopping.patience
+    if patience is not None and "valid" not in tables:
+        raise PlanError(f"patience={patience} needs validation rows: give valid")
+    last = tuple(name for name in ("train", "valid", "test") if name in tables) if looks else ()
+    return Pace(
+        total,
+        every,
+        watch if looks else "",
+        last,
+        stopping.target_loss,
+        patience,
+        keep_best="valid" in tables and not full and looks,
+        why_total=why,
+        tries=full,
+    )

@@ -1,0 +1,354 @@
+"""A run that goes on in a thread of this process: opened, driven, stopped, and told of at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from trivium.core.membership import Driver
+from trivium.core.pacing import Agenda
+from trivium.core.role import Stop
+from trivium.errors import LostError, ProgramError, RunError, StoppedError, StorageError, TriviumError, UsageError
+from trivium.job import Job, Prepared, prepare
+from trivium.program.params import Layout
+from trivium.record import Observer, Record
+from trivium.remembering import as_json, open_run, unmake_run
+from trivium.runtime.host import Trace
+from trivium.runtime.local import DriverHost, LocalNode
+from trivium.runtime.plane import ArrayPlane
+from trivium.runtime.pool import Pool
+from trivium.runtime.store import Checkpoint, RunStore, append_line, checkpoints, drop_after, last_term, write_whole
+from trivium.runtime.warmth import compile_once, is_warm
+from trivium.staffing import RETRY
+from trivium.telling import Teller, Timing, final_record
+
+__all__ = ["Live", "Owner", "failure", "final_params", "params_digest"]
+
+log = logging.getLogger(__name__)
+FAILURES: dict[str, type[RunError]] = {
+    "storage": StorageError,
+    "lost": LostError,
+    "stopped": StoppedError,
+    "run": RunError,
+}
+
+
+class Owner(Protocol):
+    """Whose processes a run uses: a session."""
+
+    def pool(self, *, xla: bool, grace: float) -> Pool:
+        """The processes to be used."""
+
+    def hold(self) -> None:
+        """Nobody else may use them from now; UsageError where somebody does."""
+
+    def let_go(self) -> None:
+        """They are free again."""
+
+
+class Live:
+    """A run that goes on in a thread of this process."""
+
+    def __init__(
+        self,
+        session: Owner,
+        job: Job,
+        observer: Observer,
+        saved: tuple[Checkpoint, ...] = (),
+        *,
+        looks: bool = True,
+        trace: Trace | None = None,
+        store: RunStore | None = None,
+    ) -> None:
+        self.job, self.observer = job, observer
+        self.trace = trace
+        self._session, self._saved, self._looks = session, saved, looks
+        self._store = store  # of a run that goes on: locked already
+        self._host: DriverHost | None = None
+        self._node: LocalNode | None = None
+        self._wishes: list[str] = []
+        self._over = threading.Event()
+        self._record: Record | None = None
+        self._error: BaseException | None = None
+        self._killed = False
+        self._thread = threading.Thread(target=self._main, name="driver", daemon=True)
+        self._prepared = prepare(job, looks=looks)
+        session.hold()
+        self._thread.start()
+
+    # -- for the person -----------------------------------------------------------------------------------------------
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.job.out
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process numbers by name, once started."""
+        node = self._node
+        if node is None:
+            return {}
+        return {member.name: seat.pid for member, seat in zip(node.members, node.seats, strict=False)}
+
+    def wait(self, timeout: float | None = None) -> Record | None:
+        """The record once the run is over, None after ``timeout`` seconds; raises what the run failed of."""
+        if not self._over.wait(timeout):
+            return None
+        self._thread.join(5.0)
+        if self._error is not None:
+            raise self._error
+        return self._record
+
+    def result(self) -> Record:
+        """Wait for the end. Ctrl-C stops the run in order and is raised again."""
+        try:
+            while True:
+                record = self.wait(0.1)
+                if record is not None:
+                    return record
+        except KeyboardInterrupt:
+            self.stop("interrupted")
+            with contextlib.suppress(TriviumError):
+                self.wait(5.0)
+            self.kill()
+            raise
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Ask for a checkpoint and an orderly end."""
+        self._wishes.append(reason)
+        host = self._host
+        if host is not None:
+            host.mail.ring(0)
+
+    def kill(self) -> None:
+        """End every process now; nothing is saved."""
+        self._killed = True
+        node = self._node
+        for seat in list(node.seats) if node is not None else []:
+            seat.kill()
+        self._over.wait(10.0)
+
+    # -- the driver's thread ------------------------------------------------------------------------------------------
+    def _main(self) -> None:
+        try:
+            self._record = self._drive()
+        except Exception as error:
+            self._error = error
+            if isinstance(error, TriviumError):  # its words say it all; its frames would hold the run's memory
+                log.debug("the run failed", exc_info=error)
+                self._error = error.with_traceback(None)
+                error.__context__ = None
+        finally:
+            self._host = None  # it holds the run's memory
+            self._session.let_go()
+            self._over.set()
+
+    def _drive(self) -> Record:
+        prepared, job = self._prepared, self.job
+        began, made = time.perf_counter(), not job.out.exists()
+        fresh = not self._saved
+        store = self._store or open_run(job, prepared)
+        try:
+            teller = Teller(self.job, self.observer, prepared, began)
+            teller.stage("start")
+            try:
+                node = self._open_node(prepared, store.life)
+            except BaseException:
+                if fresh:
+                    unmake_run(job.out, folder=made)
+                raise
+            return self._on_node(node, store, teller)
+        finally:
+            store.unlock()
+
+    def _open_node(self, prepared: Prepared, life: str) -> LocalNode:
+        job, plan = self.job, self.job.plan
+        pool = self._session.pool(xla=prepared.facts.program.xla, grace=plan.orphan_timeout + 2.0)
+        pool.start()
+        node = LocalNode(
+            pool,
+            prepared.staffing.members,
+            prepared.facts,
+            job.out,
+            prepared.tables,
+            prepared.sample,
+            prepared.staffing.spin,
+            plan.orphan_timeout,
+            life,
+        )
+        node.open()
+        return node
+
+    def _on_node(self, node: LocalNode, store: RunStore, teller: Teller) -> Record:
+        prepared, clean = self._prepared, False
+        self._node = node
+        try:
+            agenda = self._first_version(node, prepared)
+            agenda.began = agenda.clock
+            teller.skip(len(agenda.history))
+            if not is_warm(prepared.facts, prepared.tables["train"]):
+                teller.stage("compile")
+                began = time.perf_counter()
+                compile_once(prepared.facts, node.plane.arrays, prepared.tables["train"])
+                node.compile_seconds = time.perf_counter() - began
+                teller.stage("start")
+            node.launch()
+            self._refuse_killed()
+            host = self._make_host(node, store, agenda, teller)
+            try:
+                stop = host.run()
+                clean = not stop.error and not self._killed
+                params = final_params(node.plane, agenda) if not stop.error else None
+                stop = _in_words(stop, node.plane)
+                timing = teller.close(host, node)
+            finally:
+                host.close()
+        finally:
+            self._node = None
+            node.close(clean=clean)
+        self._refuse_killed()
+        self._raise(stop)
+        assert params is not None
+        return self._finish(prepared, agenda, host, params, timing, stop)
+
+    def _first_version(self, node: LocalNode, prepared: Prepared) -> Agenda:
+        """What a driver decided is in its manifests; what orphans saved later counts as far as that reaches."""
+        facts = prepared.facts
+        told = max((one for one in self._saved if one.memory), key=lambda one: one.clock, default=None)
+        memory = told.memory if told is not None else b""
+        agenda = Agenda.resumed(prepared.pace, memory, [one.clock for one in self._saved])
+        chosen = next((one for one in self._saved if one.clock == agenda.clock), None)
+        if chosen is None:
+            node.plane.first_version(facts.program.init(facts.seed))
+            return agenda
+        saved = chosen.load()
+        if saved["a"].shape[-1] != facts.layout.size:
+            raise UsageError(
+                f"{self.job.out} was saved with {saved['a'].shape[-1]} parameters, this job has {facts.layout.size}: "
+                "resume with the model and data that it was started with"
+            )
+        if told is not None and told is not chosen:
+            saved["kept"] = told.load()["kept"]
+        node.plane.restore(saved, chosen.clock, agenda.kept)
+        drop_after(self.job.out, chosen.clock)
+        return agenda
+
+    def _make_host(self, node: LocalNode, store: RunStore, agenda: Agenda, teller: Teller) -> DriverHost:
+        plan, prepared = self.job.plan, self._prepared
+        staffing = prepared.staffing
+        driver = Driver(
+            node.addresses[0],
+            staffing.roster,
+            lanes=plan.lanes,
+            shards=prepared.facts.shards,
+            agenda=agenda,
+            retry=RETRY,
+            patience=plan.patience,
+            names=staffing.names,
+            max_time=prepared.max_time,
+            checkpoint_every=plan.checkpoint_every,
+            term=last_term(self.job.out),
+        )
+        host = DriverHost(
+            driver,
+            node,
+            store,
+            patience=plan.patience,
+            start_timeout=plan.start_timeout,
+            show=teller.show,
+            trace=self.trace,
+        )
+        host.wishes = self._wishes
+        self._host = host
+        return host
+
+    def _refuse_killed(self) -> None:
+        if self._killed:
+            raise RunError("the run was killed; nothing was saved since the last checkpoint")
+
+    def _raise(self, stop: Stop) -> None:
+        if not stop.error:
+            return
+        run = self.job.out
+        with contextlib.suppress(StorageError):
+            append_line(run / "events.jsonl", {"time": time.time(), "kind": "failed", "text": stop.error})
+        hint = f"; to go on from the last checkpoint: trivium resume {run}" if _has_checkpoint(run) else ""
+        if stop.error.startswith("diverged"):
+            hint = ""  # it would do so again
+        raise failure(stop, hint)
+
+    def _finish(
+        self,
+        prepared: Prepared,
+        agenda: Agenda,
+        host: DriverHost,
+        params: NDArray[Any],
+        timing: Timing,
+        stop: Stop,
+    ) -> Record:
+        from safetensors.numpy import save
+
+        run = self.job.out
+        layout = prepared.facts.layout
+        views = {name: np.ascontiguousarray(view) for name, view in layout.views(params).items()}
+        write_whole(run / "model.safetensors", save(views, {"model": prepared.facts.program.name}))
+        digest = params_digest(layout, params)
+        record = final_record(self.job, prepared, agenda, host.driver, params, digest, timing, stop.reason)
+        write_whole(run / "spans.json", as_json({"processes": [asdict(one) for one in timing.processes]}))
+        write_whole(run / "record.json", as_json(record.as_json()))
+        self.observer.stage("save", 0.0)
+        return record
+
+
+def failure(stop: Stop, hint: str = "") -> RunError:
+    """What a run that ended with ``stop`` failed of, by its kind and not by its words."""
+    if stop.kind == "program":
+        return ProgramError(stop.error, stop.traceback)
+    return FAILURES[stop.kind](f"{stop.error}{hint}")
+
+
+def _in_words(stop: Stop, plane: ArrayPlane) -> Stop:
+    """``converged`` only where F met its own test; it may also have used its iterations up, or be stuck."""
+    optimizer = plane.facts.optimizer
+    if stop.reason != "converged" or not hasattr(optimizer, "reason"):
+        return stop
+    _clock, slot = plane.held[0].versions.current()
+    told: str = optimizer.reason(plane.held[0].states[slot].head)
+    if "used up" in told:
+        return msgspec.structs.replace(stop, reason="max_iter")
+    return msgspec.structs.replace(stop, reason=told) if "line search" in told or "not finite" in told else stop
+
+
+def params_digest(layout: Layout, params: NDArray[Any]) -> str:
+    """SHA-256 over the named slices of flat ``params``, in order; the gaps between them do not count."""
+    digest = hashlib.sha256()
+    for view in layout.views(params).values():
+        digest.update(np.ascontiguousarray(view).tobytes())
+    return digest.hexdigest()
+
+
+def _has_checkpoint(run: Path) -> bool:
+    try:
+        return bool(checkpoints(run))
+    except OSError:
+        return False
+
+
+def final_params(plane: ArrayPlane, agenda: Agenda) -> NDArray[Any]:
+    """The kept parameters if there are any better ones than the last, else the last; a copy."""
+    if agenda.pace.keep_best and agenda.kept >= 0 and agenda.kept == agenda.best_clock != agenda.clock:
+        return plane.arrays.kept.copy()
+    plane.read(agenda.clock)
+    copied = plane.view().copy()
+    plane.release()
+    return copied
