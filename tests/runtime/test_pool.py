@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trivium.errors import RunError
+from trivium.errors import LostError, RunError
 from trivium.runtime import pool as pools
 from trivium.runtime.pool import Pool, Seat
 
@@ -62,3 +62,40 @@ def test_who_was_killed_is_not_used_again_however_long_it_takes_to_die(pool, mon
     monkeypatch.setattr(Seat, "gone", lambda seat, within: True)
     pool.give_back([seat], clean=True)
     assert pool._idle == []
+
+
+class Dying:
+    """A zygote that is dead from its ``lives``th fork on."""
+
+    def __init__(self, pid, lives):
+        self.pid, self.lives = pid, lives
+
+    def alive(self):
+        return self.lives > 0
+
+
+@pytest.mark.parametrize("wanted", [1, 2])
+def test_a_zygote_that_died_unseen_is_replaced_once(pool, monkeypatch, caplog, wanted):
+    zygotes = [Dying(7, 0), Dying(8, 5)]
+    monkeypatch.setattr(Pool, "_ready", lambda _: zygotes[0])
+
+    def fork(zygote):
+        if not zygote.alive():
+            zygotes.pop(0)
+            raise LostError("does not listen any more")
+        return Seat(SimpleNamespace(pid=zygote.pid), None, -1)
+
+    monkeypatch.setattr(Pool, "_fork", staticmethod(fork))
+    assert taken(pool, [1] * wanted) == [8] * wanted
+    assert "process 7) died" in caplog.text
+
+
+def test_a_living_zygote_that_cannot_fork_is_not_replaced(pool, monkeypatch):
+    monkeypatch.setattr(Pool, "_ready", lambda _: Dying(7, 1))
+
+    def fork(_zygote):
+        raise LostError("no process could be made")
+
+    monkeypatch.setattr(Pool, "_fork", staticmethod(fork))
+    with pytest.raises(LostError, match="no process could be made"):
+        pool.take([1])

@@ -7,6 +7,7 @@ ended otherwise is killed and replaced.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -23,6 +24,7 @@ from trivium.runtime.zygote import Child, Exited, Zygote
 
 __all__ = ["Pool", "Seat"]
 
+log = logging.getLogger(__name__)
 ENTRY = "trivium.runtime.child:main"
 END_WITHIN = 2.0
 START_WITHIN = 60.0
@@ -123,7 +125,7 @@ class Pool:
             self._error = error  # raised where it is waited for
 
     def _ready(self) -> Zygote:
-        if self._zygote is not None and self._zygote.gone:
+        if self._zygote is not None and not self._zygote.alive():
             self._zygote.close()
             self._zygote = None
         self.start()
@@ -140,21 +142,21 @@ class Pool:
 
     def take(self, xla_threads: Sequence[int | None]) -> list[Seat]:
         """A child for each of ``xla_threads`` (None: it needs no XLA); a warm one where its threads are right."""
-        zygote = self._ready()
+        self._ready()
         self._idle = [seat for seat in self._idle if not self._dropped(seat)]
         seats: list[Seat] = []
         try:
-            seats.extend(self._seat(zygote, wanted) for wanted in xla_threads)  # as far as it gets
+            seats.extend(self._seat(wanted) for wanted in xla_threads)  # as far as it gets
         except Exception:
             self.give_back(seats, clean=False)
             raise
         return seats
 
-    def _seat(self, zygote: Zygote, wanted: int | None) -> Seat:
+    def _seat(self, wanted: int | None) -> Seat:
         fits = (seat for seat in self._idle if wanted is None or seat.xla_threads in (wanted, None))
         seat = min(fits, key=lambda seat: seat.xla_threads != wanted, default=None)
         if seat is None:
-            seat = self._fork(zygote)
+            seat = self._fork_anew()
         else:
             self._idle.remove(seat)
         seat.xla_threads = wanted if wanted is not None else seat.xla_threads
@@ -166,6 +168,17 @@ class Pool:
             seat.close()
             return True
         return False
+
+    def _fork_anew(self) -> Seat:
+        """A new child. A zygote that died meanwhile is replaced, once: the children that it had do not need it."""
+        zygote = self._ready()
+        try:
+            return self._fork(zygote)
+        except LostError:
+            if zygote.alive():
+                raise
+            log.warning("the zygote (process %d) died and is replaced", zygote.pid)
+        return self._fork(self._ready())
 
     @staticmethod
     def _fork(zygote: Zygote) -> Seat:

@@ -201,6 +201,10 @@ class Zygote:
         """Process number of the zygote."""
         return self._process.pid
 
+    def alive(self) -> bool:
+        """Whether its process is there; unlike ``gone`` it does not wait for somebody to read the news."""
+        return not self.gone and self._process.poll() is None
+
     def fileno(self) -> int:
         """Descriptor that becomes readable when ``events`` has something."""
         return self._sock.fileno()
@@ -266,6 +270,9 @@ class Zygote:
             self._sock.settimeout(self._timeout)
             socket.send_fds(self._sock, [_encode(message)], list(fds))
         except OSError as error:
+            if isinstance(error, ConnectionError) and not self.gone:
+                self.gone = True
+                self._pending.append(Gone())
             raise LostError(f"the zygote (process {self.pid}) does not listen any more: {error}") from error
 
     def _receive(self) -> Reply | Gone:
