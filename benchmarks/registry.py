@@ -132,7 +132,7 @@ BENCHMARKS = (
         "imdb-pass",
         "one pass of online learning over the reviews, from plain text, parse included",
         "less",
-        [ours("imdb-pass", "sequential, AdaGrad")],
+        [ours("imdb-pass", "sequential, Adam")],
         [peer(".venv-vw", "vw_imdb", "imdb-pass", "Vowpal Wabbit", 1.0)],
     ),
     Benchmark(

@@ -13,13 +13,14 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trivium.data.sources import labels as labelling
+from trivium.data.sources.growing import Growing
 from trivium.data.sources.stream import ByteStream
 from trivium.data.table import Csr, Table
 from trivium.errors import DataError
@@ -58,8 +59,7 @@ def read_libsvm(
     if count < 1:
         raise DataError(f"threads={threads}: expected 1 or more")
     stream = ByteStream(path)
-    pieces = _gather(stream, _Work(limit, known or None), count, features)
-    return _table(stream, pieces, features, known)
+    return _table(stream, _gather(stream, _Work(limit, known or None), count, features), features, known)
 
 
 def _limit(features: int | None) -> int:
@@ -81,6 +81,7 @@ class _Piece:
     top: int
     qids: int
     lines: int
+    size: int  # bytes of the text
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,12 @@ class _Work:
         piece = _Piece(
             labels[:rows],
             np.diff(indptr[: rows + 1]),
-            _fitted(indices, stored),
-            _fitted(values, stored),
+            indices[:stored],
+            values[:stored],
             top,
             qids,
             lines,
+            len(block),
         )
         return piece if self.classes is None else self._encoded(piece, block, starts)
 
@@ -141,7 +143,7 @@ class _Work:
                 f"label {_token(block, int(starts[row]))!r} is none of classes={labelling.class_names(self.classes)}; "
                 "give all classes, or leave the option out",
             )
-        return _Piece(y, piece.counts, piece.indices, piece.values, piece.top, piece.qids, piece.lines)
+        return replace(piece, labels=y)
 
     def _reason(self, block: bytes, at: int, code: int) -> str:
         from trivium.data.sources import libsvm_kernel as kernel
@@ -167,11 +169,6 @@ class _Work:
             f"found index {index}, expected at most features={self.limit}; raise features (for the training set too) "
             "or remove the column"
         )
-
-
-def _fitted(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """The first ``size`` elements, without holding on to much memory behind them."""
-    return array[:size] if size * 2 > len(array) else array[:size].copy()
 
 
 def _settle(block: bytes, slow: NDArray[np.int64], labels: NDArray[Any], values: NDArray[Any]) -> _Fault | None:
@@ -218,20 +215,41 @@ def _fault(block: bytes, at: int, text: str) -> _Fault:
     return _Fault(block.count(b"\n", 0, at), text)
 
 
-def _gather(stream: ByteStream, work: _Work, threads: int, features: int | None) -> list[_Piece]:
-    """All pieces in order; the first fault in the file is raised."""
-    pieces: list[_Piece] = []
-    lines = 0
+class _Rows:
+    """What was parsed so far."""
+
+    def __init__(self) -> None:
+        self.labels: list[NDArray[Any]] = []
+        self.counts: list[NDArray[np.int64]] = []
+        self.indices, self.values = Growing(np.int32), Growing(np.float32)
+        self.lines = self.stored = self.size = self.top = self.qids = 0
+
+    def add(self, piece: _Piece, whole: float) -> None:
+        """Take ``piece`` in, of a text of ``whole`` bytes."""
+        self.labels.append(piece.labels)
+        self.counts.append(piece.counts)
+        self.lines += piece.lines
+        self.stored += len(piece.values)
+        self.size += piece.size
+        self.qids += piece.qids
+        self.top = max(self.top, piece.top)
+        expected = self.stored * whole / self.size
+        self.indices.append(piece.indices, expected)
+        self.values.append(piece.values, expected)
+
+
+def _gather(stream: ByteStream, work: _Work, threads: int, features: int | None) -> _Rows:
+    """All rows in order; the first fault in the file is raised."""
+    rows = _Rows()
     for result in _results(_blocks(stream), work, threads):
         if isinstance(result, _Fault):
-            raise DataError(f"{stream.path}: line {lines + result.line + 1}: {result.text}")
-        lines += result.lines
-        pieces.append(result)
-    if not sum(len(piece.labels) for piece in pieces):
-        raise DataError(f"{stream.path}: has no row in {lines} lines, expected 'label index:value …'")
-    if features is None and not any(piece.top for piece in pieces):
+            raise DataError(f"{stream.path}: line {rows.lines + result.line + 1}: {result.text}")
+        rows.add(result, stream.expected)
+    if not any(map(len, rows.labels)):
+        raise DataError(f"{stream.path}: has no row in {rows.lines} lines, expected 'label index:value …'")
+    if features is None and not rows.top:
         raise DataError(f"{stream.path}: no row has an index:value, expected at least one; or give features=")
-    return pieces
+    return rows
 
 
 def _results(blocks: Iterable[bytes], work: _Work, threads: int) -> Iterator[_Piece | _Fault]:
@@ -276,22 +294,17 @@ def _check_text(stream: ByteStream, piece: bytes) -> None:
         )
 
 
-def _table(
-    stream: ByteStream, pieces: list[_Piece], features: int | None, known: tuple[float | str, ...] | None
-) -> Table:
-    labels = np.concatenate([piece.labels for piece in pieces])
+def _table(stream: ByteStream, rows: _Rows, features: int | None, known: tuple[float | str, ...] | None) -> Table:
+    labels = np.concatenate(rows.labels)
     indptr = np.zeros(len(labels) + 1, np.int64)
-    np.cumsum(np.concatenate([piece.counts for piece in pieces]), out=indptr[1:])
-    indices = np.concatenate([piece.indices for piece in pieces])
-    values = np.concatenate([piece.values for piece in pieces])
+    np.cumsum(np.concatenate(rows.counts), out=indptr[1:])
     y, classes = _labels(labels, known)
-    width = features if features is not None else max(piece.top for piece in pieces)
+    width = features if features is not None else rows.top
     notes = labelling.many_classes_note(classes) if known is None else ()
-    qids = sum(piece.qids for piece in pieces)
-    if qids:
-        notes += (f"passed over qid: in {qids} rows; ranking is not supported",)
+    if rows.qids:
+        notes += (f"passed over qid: in {rows.qids} rows; ranking is not supported",)
     return Table(
-        {"x": Csr(indptr, indices, values, width), "y": y},
+        {"x": Csr(indptr, rows.indices.result(), rows.values.result(), width), "y": y},
         classes,
         name=_name(stream),
         fingerprint=stream.fingerprint,

@@ -70,11 +70,14 @@ class ByteStream:
         self.path = regular_file(path)
         self._size = self.path.stat().st_size
         self._hash = hashlib.sha256(f"{self._size}\n".encode())
+        self._read = self._given = 0  # bytes, as they lie on the disk and unpacked
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             with self.path.open("rb") as file:
-                yield from self._unpacked(file)
+                for piece in self._unpacked(file):
+                    self._given += len(piece)
+                    yield piece
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error}); check its permissions and its disk") from None
 
@@ -82,6 +85,11 @@ class ByteStream:
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 over the size and the bytes read so far, as they lie on the disk."""
         return self._hash.hexdigest()
+
+    @property
+    def expected(self) -> float:
+        """Unpacked bytes that there will be in all, if the rest is packed as what came so far."""
+        return self._given * self._size / max(self._read, 1)
 
     def head(self, size: int) -> bytes:
         """The first ``size`` unpacked bytes, or fewer if there are no more; hashes nothing."""
@@ -105,6 +113,7 @@ class ByteStream:
     def _raw(self, file: BinaryIO, size: int) -> Iterator[bytes]:
         while piece := file.read(size):
             self._hash.update(piece)
+            self._read += len(piece)
             yield piece
 
     def _members(self, file: BinaryIO, kind: str, magic: bytes) -> Iterator[bytes]:
