@@ -14,6 +14,8 @@ from trivium.core.role import Address, Message, Work
 
 __all__ = [
     "BEST",
+    "MESSAGES",
+    "WORKS",
     "Adopt",
     "Ahead",
     "Apply",
@@ -266,3 +268,4 @@ class Manifest(Work, frozen=True, gc=False):
 
 
 MESSAGES = (Request, Reply, Push, Committed, Partials)
+WORKS = (Gradient, Ahead, Adopt, Fold, Apply, EvaluateRows, KeepShard)

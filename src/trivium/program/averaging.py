@@ -44,18 +44,17 @@ class Average(Optimizer):
         self,
         a: NDArray[Any],
         g: NDArray[Any],
-        state: State,
+        state: State,  # noqa: ARG002  there is none
         totals: NDArray[np.float64],  # noqa: ARG002  elementwise
         step: Step,
         out: NDArray[Any],
-        new: State,
+        new: State,  # noqa: ARG002  there is none
     ) -> None:
         """Write g / weight to ``out``; without any weight A stays."""
         if step.weight > 0:
             np.multiply(g, 1.0 / step.weight, out=out)
         else:
             np.copyto(out, a)
-        new.head[:] = state.head
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,7 @@ class AveragingKernel(Kernel):
     def __init__(self, plan: ModelAveraging, inner: Kernel) -> None:
         layout = plan.layout
         self._plan, self._inner = plan, inner
+        self.random = inner.random
         self._models = [layout.empty() for _ in range(2)]
         self._gradient = layout.empty()
         self._states = [_state(plan.local, layout) for _ in range(2)]

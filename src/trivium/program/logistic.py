@@ -82,6 +82,8 @@ class Logistic(Program):
 class LogisticKernel(Kernel):
     """Compiled log loss of one process."""
 
+    random = False
+
     def __init__(self, layout: Layout, spec: DataSpec, threads: int) -> None:
         from trivium.program.kernels import linear
 

@@ -35,15 +35,14 @@ class Total(Optimizer):
         self,
         a: NDArray[Any],
         g: NDArray[Any],
-        state: State,
+        state: State,  # noqa: ARG002  there is none
         totals: NDArray[np.float64],  # noqa: ARG002  elementwise
         step: Step,  # noqa: ARG002  a sum knows no clock
         out: NDArray[Any],
-        new: State,
+        new: State,  # noqa: ARG002  there is none
     ) -> None:
         """Write a + g to ``out``."""
         np.add(a, g, out=out)
-        new.head[:] = state.head
 
 
 @dataclass(frozen=True)
@@ -122,6 +121,8 @@ class Count(Program):
 
 class ConstantKernel(Kernel):
     """Δ is 1, or the number of rows, in each of the first ``n`` elements."""
+
+    random = False
 
     def __init__(self, n: int, by_row: bool) -> None:
         self._n, self._by_row = n, by_row

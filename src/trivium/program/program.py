@@ -42,8 +42,11 @@ class Defaults:
 class Kernel(abc.ABC):
     """Compiled functions of one process. Not thread safe; holds its own scratch memory.
 
-    ``read`` gathers rows (the breakdown's *read*), ``delta`` and ``evaluate`` compute (*compute*).
+    ``read`` gathers rows (the breakdown's *read*), ``delta`` and ``evaluate`` compute (*compute*). ``random``: whether
+    anything in Δ is, so that it must be seeded.
     """
+
+    random: bool = True
 
     @abc.abstractmethod
     def read(self, batch: Batch) -> Any:
@@ -53,7 +56,8 @@ class Kernel(abc.ABC):
     def delta(self, a: NDArray[Any], ready: Any, out: NDArray[Any], key: int) -> tuple[float, float, float]:
         """Write Σ over the batch's rows of weight × gradient to ``out`` (flat, ``delta_layout``); return ``STATS``.
 
-        ``key`` seeds whatever is random in Δ (dropout …); it follows from (seed, lane, clock) alone.
+        ``key`` seeds whatever is random in Δ (dropout …); it follows from (seed, lane, clock) alone, and is 0 where
+        the kernel says that nothing is.
         """
 
     @abc.abstractmethod

@@ -84,6 +84,8 @@ def _forward(params: tuple[Any, ...], x: Any) -> Any:
 class SparseSoftmaxKernel(Kernel):
     """Compiled cross entropy over CSR rows."""
 
+    random = False
+
     def __init__(self, layout: Layout, threads: int) -> None:
         from trivium.program.kernels import multinomial
 

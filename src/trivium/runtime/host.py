@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from trivium.core.messages import MESSAGES, EvaluateRows, SaveShard
+from trivium.core.messages import MESSAGES, WORKS, EvaluateRows, SaveShard
 from trivium.core.role import (
     Address,
     Command,
@@ -55,7 +55,7 @@ __all__ = ["BEAT_EVERY", "MOST_TRACE", "RoleHost", "Trace", "told"]
 TURN = 5e-2  # seconds after which a turn ends even where each event leads to another
 INLINE = 2e-2  # a hand-over to a thread costs 0.1 to 0.2 ms; signs of life are due each ``BEAT_EVERY``
 BEAT_EVERY = 0.1
-CODES = {name: code for code, name in enumerate(boards.OPERATIONS)}
+CODES: dict[type[Work], int] = {work: boards.OPERATIONS.index(work.__name__) for work in WORKS}
 END_WITHIN = 0.5
 WRITE_WITHIN = 60.0  # seconds that a disk may take for one record
 MOST_TRACE = 5000  # characters of a traceback: with its error it must fit in a mailbox
@@ -96,6 +96,7 @@ class RoleHost:
         self._full: deque[tuple[int, bytes]] = deque()
         self._events: deque[Event] = deque()
         self._took: dict[type[Work], float] = {}
+        self._carry_out: Any = None if plane is None else plane.carry_out
         self._thread: _Aside | None = None
         self._writer: _Aside | None = None
         self._inline = False  # whether a compute is carried out on the role thread now
@@ -229,7 +230,7 @@ class RoleHost:
         began = perf_counter()
         self._inline = True
         try:
-            result = self.plane.carry_out(work)  # type: ignore[union-attr]
+            result = self._carry_out(work)
         except BaseException as error:
             self._after(work, False, told(error))
             return
@@ -237,16 +238,16 @@ class RoleHost:
             self._inline = False
         now = perf_counter()
         self.spans.switch(SEND, now)
-        self._took[kind] = took = self._took[kind] + (now - began - self._took[kind]) * SMOOTH
-        self._usual[CODES[kind.__name__]] = took
+        took = self._took[kind]
+        self._took[kind] = self._usual[CODES[kind]] = took + (now - began - took) * SMOOTH
         self.computed(work, result, now)
-        self.feed(ComputeFinished(work, result))
+        self._events.append(ComputeFinished(work, result))  # whoever asked for the compute is feeding
 
     def _timed(self, work: Work) -> tuple[bool, Any]:
         """Carry ``work`` out; (True, result) or (False, (error, traceback))."""
         words, began = self._words, perf_counter()
         words[boards.OP_SINCE] = monotonic_ns()
-        words[boards.OP] = CODES[type(work).__name__]
+        words[boards.OP] = CODES[type(work)]
         try:
             assert self.plane is not None
             result = (True, self.plane.carry_out(work))
@@ -258,7 +259,7 @@ class RoleHost:
         kind, took = type(work), now - began
         took = took if kind not in self._took else self._took[kind] * (1 - SMOOTH) + took * SMOOTH
         self._took[kind] = took
-        self._usual[CODES[kind.__name__]] = took
+        self._usual[CODES[kind]] = took
         return result
 
     def alive(self) -> None:

@@ -50,6 +50,7 @@ LINE = 8  # words of one cache line: the header of a receiver
 BELL, WAITING, SEEN = 0, 1, 2
 HEAD, TAIL, DATA = 0, 8, 16  # of a ring; head and tail on lines of their own
 ME, PROCESSES, SIZE, TURN, ROWS = 0, 1, 2, 3, 4  # words of a tray, the reader's own: settings, rows, then payloads
+LOOKS = 16  # for mail between two yields of a spin: a yield costs as much as all of them
 MOST = 256  # messages of one ``receive``
 BODY = ROWS + 3 * MOST
 
@@ -165,8 +166,9 @@ def await_mail(words: Any, me: int, processes: int, capacity: int, spin_ns: int,
         end = monotonic_ns() + spin_ns
         while monotonic_ns() < end:
             yield_cpu()
-            if called(words, me, processes, capacity):
-                return True
+            for _ in range(LOOKS):
+                if called(words, me, processes, capacity):
+                    return True
     if timeout_ns <= 0:
         return False
     line = me * LINE

@@ -137,6 +137,7 @@ class Troubled(Program):
 class _TroubledKernel(Kernel):
     def __init__(self, kernel: Kernel, trouble: Trouble) -> None:
         self._kernel, self._trouble, self._calls = kernel, trouble, 0
+        self.random = kernel.random
 
     def read(self, batch: Batch) -> Any:
         return self._kernel.read(batch)

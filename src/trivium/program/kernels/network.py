@@ -67,6 +67,8 @@ class Buffers:
 class NetworkKernel(Kernel):
     """Compiled Δ, evaluation and prediction of ``forward``: (slices in order, x) → logits (rows, classes)."""
 
+    random = False
+
     def __init__(self, layout: Layout, forward: Forward, features: int, threads: int, rows: int) -> None:
         xla.configure(threads)
         import jax

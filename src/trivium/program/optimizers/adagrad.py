@@ -75,4 +75,3 @@ class AdaGrad(FirstOrder):
         c = np.array([*self.factors(totals, step), self.rate(step.clock), step.l1, self.eps], a.dtype)
         slots = frozen(state.slots)
         _adagrad(frozen(a), frozen(g), slots[0], out, new.slots[0], frozen(step.penalised), frozen(c))
-        new.head[:] = state.head

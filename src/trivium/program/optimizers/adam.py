@@ -106,7 +106,6 @@ class _Moments(FirstOrder):
             frozen(step.penalised),
             frozen(c),
         )
-        new.head[:] = state.head
 
 
 @dataclass(frozen=True)

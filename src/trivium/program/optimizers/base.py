@@ -62,7 +62,7 @@ class Optimizer(abc.ABC):
     """One F. Subclasses are frozen dataclasses of hyper-parameters and are final."""
 
     slots: int = 0
-    head_size: int = 8
+    head_size: int = 0
     ring: int = 0
     scalar_count: int = 0  # columns of the partial sums; 0: elementwise, step 1 is skipped
 

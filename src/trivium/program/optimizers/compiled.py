@@ -12,6 +12,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import numba
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from trivium.program.optimizers.base import Flat
 
-__all__ = ["blockwise", "elementwise", "frozen", "segments"]
+__all__ = ["blockwise", "constants", "elementwise", "frozen", "segments"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +44,12 @@ def frozen(array: Flat) -> Flat:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+@lru_cache(maxsize=64)
+def constants(dtype: np.dtype[Any], *values: float) -> Flat:
+    """``values`` in ``dtype``, read-only. Those of the last clock are most often those of this one."""
+    return frozen(np.array(values, dtype))
 
 
 @elementwise

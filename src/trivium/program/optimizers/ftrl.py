@@ -100,4 +100,3 @@ class FTRL(FirstOrder):
             frozen(step.penalised),
             frozen(c),
         )
-        new.head[:] = state.head

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivium.program.optimizers.base import Flat, State, Step
-from trivium.program.optimizers.compiled import elementwise, frozen, segments
+from trivium.program.optimizers.compiled import constants, elementwise, frozen, segments
 from trivium.program.optimizers.first_order import FirstOrder, check_fraction, shrink
 from trivium.program.optimizers.schedules import Schedule
 
@@ -77,12 +77,18 @@ class SGD(FirstOrder):
         return "sgd"
 
     def update(
-        self, a: Flat, g: Flat, state: State, totals: NDArray[np.float64], step: Step, out: Flat, new: State
+        self,
+        a: Flat,
+        g: Flat,
+        state: State,  # noqa: ARG002  it keeps none
+        totals: NDArray[np.float64],
+        step: Step,
+        out: Flat,
+        new: State,  # noqa: ARG002  likewise
     ) -> None:
         """One step; keeps no slots."""
-        c = np.array([*self.factors(totals, step), self.rate(step.clock), step.l1], a.dtype)
-        _sgd(frozen(a), frozen(g), out, frozen(step.penalised), frozen(c))
-        new.head[:] = state.head
+        c = constants(a.dtype, *self.factors(totals, step), self.rate(step.clock), step.l1)
+        _sgd(frozen(a), frozen(g), out, frozen(step.penalised), c)
 
 
 @dataclass(frozen=True)
@@ -110,10 +116,9 @@ class _Trace(FirstOrder):
         mix: tuple[float, float],
     ) -> None:
         rate, b = self.rate(step.clock), self.momentum
-        c = np.array([*self.factors(totals, step), rate, step.l1, b, *mix, rate * step.l1 / (1 - b)], a.dtype)
+        c = constants(a.dtype, *self.factors(totals, step), rate, step.l1, b, *mix, rate * step.l1 / (1 - b))
         slots = frozen(state.slots)
-        _momentum(frozen(a), frozen(g), slots[0], out, new.slots[0], frozen(step.penalised), frozen(c))
-        new.head[:] = state.head
+        _momentum(frozen(a), frozen(g), slots[0], out, new.slots[0], frozen(step.penalised), c)
 
 
 @dataclass(frozen=True)
