@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.watching import Watcher, alive, ended, network_job, until, wide_job
+from trivium.data.read import read
 from trivium.errors import UsageError
-from trivium.plan import Stopping
+from trivium.job import Job
+from trivium.plan import Plan, Stopping
+from trivium.program.models import model
+from trivium.remembering import remembered_job
 from trivium.session import load_params, resume
 from trivium.testing.simulating import simulate
 from trivium.testing.troubled import Gate, Troubled
@@ -97,6 +101,61 @@ def test_frequent_checkpoints_do_not_change_bits(warm, tmp_path):
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(UsageError, match="has no checkpoint to go on from"):
         resume(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def begun(warm, tmp_path_factory):
+    """A run on rows of a file, with a checkpoint, and all that was read."""
+    folder = tmp_path_factory.mktemp("begun")
+    for name, shift in (("train", 0), ("valid", 1), ("test", 2)):
+        rows = (f"{(i + shift) % 2} 1:{i} 2:{i * i % 7}" for i in range(1, 60))
+        (folder / f"{name}.libsvm").write_text("\n".join(rows) + "\n")
+    sources = {"model": "logistic", "data": str(folder / "train.libsvm")}
+    sources |= {name: str(folder / f"{name}.libsvm") for name in ("valid", "test")}
+    fit = {"features": 2, "classes": (0, 1)}
+    job = Job(
+        model("logistic"),
+        read(sources["data"]),
+        Plan(),
+        folder / "run",
+        valid=read(sources["valid"], **fit),
+        test=read(sources["test"], **fit),
+        stopping=Stopping(max_iter=2),
+        sources=sources,
+    )
+    warm.train(job)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["train", "valid", "test"])
+def test_rows_that_are_not_those_of_the_start_are_refused(begun, name):
+    path = begun / f"{name}.libsvm"
+    before = path.read_text()
+    path.write_text(before.replace("2:1", "2:3", 1))
+    try:
+        with pytest.raises(UsageError, match=rf"{name}.libsvm is not what .*run was started on \(fingerprint of the"):
+            resume(begun / "run")
+    finally:
+        path.write_text(before)
+
+
+def test_a_job_with_other_tables_is_refused(begun):
+    job = remembered_job(begun / "run")
+    with pytest.raises(UsageError, match="was started with test data; resume it likewise"):
+        resume(begun / "run", job=replace(job, test=None))
+
+
+@pytest.mark.parametrize("name", ["plan.json", "data.json"])
+@pytest.mark.parametrize("content", ["", "{}", "[1", "[]", None])
+def test_a_damaged_description_is_said(begun, name, content):
+    path = begun / "run" / name
+    before = path.read_text()
+    try:
+        path.unlink() if content is None else path.write_text(content)
+        with pytest.raises(UsageError, match=rf"{name} cannot be read \(.+\); bring the file back"):
+            resume(begun / "run")
+    finally:
+        path.write_text(before)
 
 
 # -- the process that started the run dies ----------------------------------------------------------------------------

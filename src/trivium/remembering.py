@@ -18,7 +18,7 @@ from trivium.job import Job, Prepared
 from trivium.plan import Plan, Stopping
 from trivium.runtime.store import RunStore, write_whole
 
-__all__ = ["as_json", "describe_data", "describe_plan", "open_run", "remembered_job", "unmake_run"]
+__all__ = ["as_json", "check_data", "describe_data", "describe_plan", "open_run", "remembered_job", "unmake_run"]
 
 log = logging.getLogger(__name__)
 
@@ -108,30 +108,59 @@ def describe_data(job: Job, tables: dict[str, Table]) -> dict[str, Any]:
         "classes": len(spec.classes),
         "labels": list(spec.classes),
         "parts": {{"valid": "validation"}.get(name, name): len(table) for name, table in tables.items()},
-        "fingerprint": job.data.fingerprint,
+        "fingerprints": fingerprints(job),
         "notes": list(job.data.notes),
     }
 
 
+def fingerprints(job: Job) -> dict[str, str]:
+    """Of each table that ``job`` was given; a share of the training rows has none of its own."""
+    given = {"data": job.data, "valid": job.valid, "test": job.test}
+    return {name: table.fingerprint for name, table in given.items() if isinstance(table, Table)}
+
+
+def _told(run: Path, name: str, *keys: str) -> dict[str, Any]:
+    """What ``run`` says in its file ``name``, ``keys`` among it; UsageError where that cannot be read."""
+    try:
+        told = json.loads((run / name).read_bytes())
+        missing = [key for key in keys if key not in told]
+        why = f"{', '.join(missing)} missing" if missing else ""
+    except (OSError, ValueError, TypeError) as error:
+        told, why = {}, str(error)
+    if why:
+        raise UsageError(f"{run / name} cannot be read ({why}); bring the file back, or start a new run")
+    return dict(told)
+
+
+def check_data(run: Path, job: Job) -> None:
+    """UsageError unless the tables of ``job`` are those that ``run`` was started on."""
+    before, now = _told(run, "data.json", "fingerprints")["fingerprints"], fingerprints(job)
+    for name in sorted(before.keys() | now.keys()):
+        was, found = before.get(name), now.get(name)
+        what = "the data" if name == "data" else f"the {name} data"
+        if was is None or found is None:
+            raise UsageError(f"{run} was started {'with' if was else 'without'} {name} data; resume it likewise")
+        if was and found and was != found:
+            source = (job.sources or {}).get(name) or what
+            raise UsageError(
+                f"{source} is not what {run} was started on (fingerprint of {what} {found[:12]}, then {was[:12]}); "
+                "bring the old rows back, or start a new run"
+            )
+
+
 def remembered_job(run: Path) -> Job:
-    """The job that ``run`` was started with; its data are read again and must be the same."""
+    """The job that ``run`` was started with; its data are read again. See ``check_data``."""
     from trivium.data.read import part_of_test, read
     from trivium.program.models import model
     from trivium.program.optimizers import optimizer as optimizer_named
 
-    told = json.loads((run / "plan.json").read_bytes())
+    told = _told(run, "plan.json", "sources", "asked", "stopping", "optimizer", "optimizer_options", "l1", "seed")
     sources, asked = told["sources"], told["asked"]
     if not sources:
         raise UsageError(
             f"{run} was started from Python on arrays of its own; go on with trivium.resume({str(run)!r}, job=job)"
         )
     data = read(sources["data"])
-    before = json.loads((run / "data.json").read_bytes())["fingerprint"]
-    if before and data.fingerprint != before:
-        raise UsageError(
-            f"{sources['data']} is not what {run} was started on (fingerprint {data.fingerprint[:12]}, then "
-            f"{before[:12]}); bring the old file back, or start a new run"
-        )
     fit: dict[str, Any] = {"features": data.spec.features, "classes": data.classes or None}
     valid = sources.get("valid")
     test = sources.get("test")

@@ -18,7 +18,7 @@ from trivium.job import Job
 from trivium.live import Live
 from trivium.plan import Plan, Stopping
 from trivium.record import Observer, Record, SilentObserver
-from trivium.remembering import remembered_job
+from trivium.remembering import check_data, remembered_job
 from trivium.runtime.early import pool_for
 from trivium.runtime.pool import GRACE, Pool
 from trivium.runtime.store import RunStore, checkpoints
@@ -141,6 +141,7 @@ def resume(path: Path | str, observer: Observer | None = None, job: Job | None =
         raise UsageError(f"{run} has no checkpoint to go on from; start the run anew")
     if job is None:
         job = remembered_job(run)
+    check_data(run, job)
     observer = observer or SilentObserver()
     store = RunStore(run, 0)
     store.lock()
