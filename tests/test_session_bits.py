@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.watching import alive, network_job, strike, wide_job
+from tests.watching import alive, network_job, strike, uneven_job, wide_job
 from trivium.core.role import Address
 from trivium.errors import RunError
 from trivium.program.optimizers import optimizer
@@ -14,7 +14,7 @@ from trivium.runtime.faults import Kill, Network, Pause
 from trivium.testing.simulating import simulate
 
 pytestmark = pytest.mark.slow
-JOBS = {"wide": wide_job, "network": network_job}
+JOBS = {"wide": wide_job, "network": network_job, "uneven": uneven_job}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,8 @@ def test_a_sequential_run_has_the_bits_of_the_simulation(name, warm, simulated, 
         ("network", "ps", 4, 1),
         ("network", "allreduce", 2, None),
         ("network", "allreduce", 3, 2),
+        ("uneven", "ps", 2, 1),
+        ("uneven", "allreduce", 4, None),
     ],
 )
 def test_workers_and_shards_do_not_change_bits(name, design, workers, shards, warm, simulated, tmp_path):

@@ -60,6 +60,11 @@ def network_job(out, design="ps", workers=2, epochs=3, **plan):
     return Job(model("mlp:64"), _digits[0], plan, out, valid=0.2, stopping=stopping, optimizer=optimizer("adam"))
 
 
+def uneven_job(out, design="ps", workers=2, **plan):
+    """As ``network_job``, but no two neighbouring lanes read as many rows a step."""
+    return replace(network_job(out, design, workers, **plan), batch_size=258)
+
+
 _wide = [wide_table()]
 _digits = [read("sklearn:digits")]
 

@@ -63,7 +63,7 @@ def progress_of(job: Job, prepared: Prepared, host: DriverHost, seen: Seen | Non
         valid_accuracy=valid.accuracy if valid else None,
         busy=tuple(float(min(1.0, max(0.0, (busy[w] - before[2][w]) / passed))) for w in workers),
         seconds_left=_left(job, driver.agenda, clock, spent),
-        suspects=tuple(host.suspects.values()),
+        suspects=tuple(host.watch.suspects.values()),
     )
     return progress, (now, rows, busy.copy())
 

@@ -33,6 +33,7 @@ from trivium.core.role import (
 )
 from trivium.core.runner import Runner
 from trivium.errors import ProtocolError
+from trivium.runtime.base import as_asked
 from trivium.testing.counting import CountingMemory, CountingPlane, CountingStore, expected
 from trivium.testing.scenarios import DRIVER, Scenario, member, pace, topology
 
@@ -48,6 +49,7 @@ class Process:
         self.alive, self.paused = True, False
         self.work = deque()
         self.timers = set()
+        self.held = {}  # what each record that waits for the disk is written from
 
 
 class Protocol(RuleBasedStateMachine):
@@ -112,7 +114,8 @@ class Protocol(RuleBasedStateMachine):
             case Read(clock):
                 process.plane.read(clock)
                 process.work.append(ReadReady(clock))
-            case Persist():
+            case Persist(record):
+                process.held[record] = as_asked(record, process.plane)
                 process.work.append(command)
             case SetTimer(name):
                 process.timers.add(name)
@@ -134,7 +137,7 @@ class Protocol(RuleBasedStateMachine):
             case Compute(work):
                 event = ComputeFinished(work, process.plane.carry_out(work))
             case Persist(record):
-                self.store.write(record, process.plane)
+                self.store.write(record, process.held.pop(record))
                 event = Persisted(record)
             case ready:
                 event = ready

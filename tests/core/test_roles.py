@@ -699,6 +699,23 @@ def test_a_stop_needs_lanes_where_shards_are_apart():
     assert told.asks()[W0] == Assign((W0, W1), (LEFT, RIGHT), (S0, S1), 1)
 
 
+def test_checkpoints_come_soon_at_first_and_then_less_often():
+    told = Told(checkpoint_every=10.0, agenda=Agenda(Pace(total=100, every=1, watch="", last_sets=()))).to_acting()
+    told.answer(**reached(0))
+    waits = []
+    for clock in (1, 2, 3, 4, 4, 5):
+        waits += [command.at for command in told.commands if isinstance(command, SetTimer)]
+        told.tell(TimerFired("checkpoint"))
+        told.to_standing(clock, clock)
+        told.answer(**reached(clock))
+        if told.asks()[S0] == Save(clock, -1):
+            told.answer(server=lambda _me: Done())
+            told.tell(Persisted(told.commands[-1].record))
+        told.answer(worker=lambda _me: Done(), server=lambda _me: Done())
+        told.answer(**reached(clock))
+    assert waits == [3.0, 6.0, 10.0, 10.0, 10.0, 20.0]
+
+
 def test_a_checkpoint_is_saved_before_the_lanes_are_assigned():
     told = Told(checkpoint_every=1.0).to_acting()
     told.answer(**reached(0))
@@ -730,6 +747,26 @@ def test_a_stop_waits_for_no_assignment():
     assert persist.record.why == "a person"
     told.to_standing(1, 1)
     assert told.asks() == {S0: Proceed(1), S1: Proceed(1)}
+
+
+def test_a_stop_lets_all_keep_what_some_have_kept_before_it_saves():
+    pace = Pace(total=4, every=1, watch="valid", last_sets=("train",), keep_best=True)
+    told = Told(agenda=Agenda(pace)).to_acting()
+    told.answer(**reached(0))
+    told.answer(**reached(1))
+    assert set(told.asks()) == {W0, W1}
+    told.answer(worker=lambda me: Sums(0 if me == W0 else 4, (((1.0, 1.0, 0.5, 0.0),) * 4,)))
+    assert told.asks() == {S0: Keep(1), S1: Keep(1)}
+    request = told.role._asked[S0]
+    told.tell(
+        MessageReceived(S0, Reply(request.term, request.ticket, Done()))
+    )  # its kept parameters are those of 1 now
+    told.tell(StopRequested("a person"))
+    told.tell(PeerLost(S1, "SIGKILL"))
+    told.to_standing(1, 1)
+    assert told.asks() == {S0: Keep(1)}
+    told.answer(server=lambda _me: Done())
+    assert told.asks() == {S0: Save(1, 1)}
 
 
 def test_a_stop_before_the_start_fails():

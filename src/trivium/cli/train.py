@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
+XLA_MODELS = ("mlp", "softmax")  # a guess before anything is imported: sparse rows will not need it
+
 
 def train(asked: Asked) -> int:
     """Carry out ``trivium train``; returns the exit code."""
@@ -37,7 +39,7 @@ def train(asked: Asked) -> int:
     with Signals() as signals:
         plan = plan_of(asked)
         if not asked.dry_run:
-            early.begin(xla=asked.model.startswith("mlp"))
+            early.begin(xla=asked.model.startswith(XLA_MODELS))
         settings = settle(asked, plan)
         display = open_display(sys.stderr, stopping, asked.quiet)
         began = time.monotonic()
@@ -143,8 +145,7 @@ def _dry_run(
     from trivium.observe.figures import size
 
     tables = [table for table in (rows.train, rows.valid, rows.test) if isinstance(table, Table)]
-    xla = settings.program.name.startswith(("mlp", "softmax")) and not rows.train.spec.sparse
-    memory = forecast(tables, settings.program.layout, settings.optimizer, settings.plan, xla)
+    memory = forecast(tables, settings.program.layout, settings.optimizer, settings.plan, settings.program.xla)
     text = (
         f"about {size(memory.total)}: data {size(memory.data)}, parameters and optimizer {size(memory.parameters)}, "
         f"deltas {size(memory.deltas)}, processes {size(memory.processes)}"

@@ -101,6 +101,7 @@ class Note:
     text: str
 
 
+FIRST_CHECKPOINT = 3.0  # seconds of the first lease
 OVERDUE = 60.0  # seconds without any answer, or ten times the patience if that is longer
 IN_WORDS = {
     Fence: "to stand still for a new term",
@@ -245,6 +246,10 @@ class Driver(Role):
         if len(clocks) > 1 or not (self._ends or (trains and self.agenda.save_due)):
             return self._assign(now)
         self._go("acting")
+        if isinstance(self._action, KeepBest):
+            return self._perform(
+                self._action, now
+            )  # some holders may have kept it already: then all must, before a save
         if not trains:
             return self._act(now)
         return self._ask(self.members.holders, Proceed(clocks.pop()))  # what the lease that was cut short came to
@@ -310,10 +315,14 @@ class Driver(Role):
         return timers
 
     def _arm_checkpoint(self, now: float) -> Commands:
-        """A clock that takes longer than the interval would be cut short for ever: then the interval is doubled."""
+        """Soon at first, so that an early death finds something saved; then twice as late, up to what was asked for.
+
+        A clock that takes longer would be cut short for ever: then the interval is doubled beyond that.
+        """
         if self.checkpoint_every is None or self._armed:
             return []
-        self._interval = self.checkpoint_every if self.agenda.clock > self._armed_at else 2 * self._interval
+        later = 2 * self._interval or FIRST_CHECKPOINT
+        self._interval = min(later, self.checkpoint_every) if self.agenda.clock > self._armed_at else later
         self._armed, self._armed_at = True, self.agenda.clock
         return [SetTimer("checkpoint", now + self._interval)]
 

@@ -84,6 +84,11 @@ class ModelAveraging(Program):
         return self.program.name
 
     @property
+    def xla(self) -> bool:
+        """As what is trained."""
+        return self.program.xla
+
+    @property
     def defaults(self) -> Defaults:
         """The program's own, with the average as F."""
         return replace(self.program.defaults, optimizer=Average())
@@ -123,6 +128,10 @@ class AveragingKernel(Kernel):
     def refresh(self, a: NDArray[Any]) -> None:
         """Pass on."""
         self._inner.refresh(a)
+
+    def release(self) -> None:
+        """Pass on; the local models are its own."""
+        self._inner.release()
 
     def read(self, batch: Batch) -> Batch:
         """Parts are read one by one as the steps come to them."""

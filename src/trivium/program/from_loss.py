@@ -93,6 +93,11 @@ class FromLoss(Program):
         """One float32 slice a leaf."""
         return Layout.of(self.shapes()[0], "float32", free=self.free)
 
+    @property
+    def xla(self) -> bool:
+        """Always."""
+        return True
+
     def init(self, seed: int) -> NDArray[Any]:
         """``init`` of the key that ``seed`` makes. This uses XLA: ``xla.configure`` must come before it."""
         import jax
@@ -155,6 +160,10 @@ class LossKernel(Kernel):
     def _predict(self, slices: tuple[Any, ...], columns: dict[str, Any]) -> Any:
         assert self._program.output is not None
         return self._program.output(self._params(slices), columns)
+
+    def release(self) -> None:
+        """Forget the run's parameters; its memory goes with them."""
+        self._aliases.clear()
 
     def refresh(self, a: NDArray[Any]) -> None:
         """Alias ``a``'s leaves now."""

@@ -101,6 +101,9 @@ class LogisticKernel(Kernel):
         self._direct = threads == 1 and layout.dtype == "float64"
         self._sums = [np.zeros(spec.features) for _ in range(0 if self._direct else threads)]
 
+    def release(self) -> None:
+        """It holds none."""
+
     def read(self, batch: Batch) -> Rows:
         """Nothing is gathered: the loops follow the index."""
         return resolve(batch, self._sparse)

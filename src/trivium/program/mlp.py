@@ -9,7 +9,7 @@ Initial weights: He's normal for relu and gelu (He et al., ICCV 2015), Glorot's 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,6 @@ class Mlp(Program):
     'mlp:500,300'
     """
 
-    xla: ClassVar[bool] = True
-
     widths: tuple[int, ...]
     activation: str = "relu"
     spec: DataSpec | None = None
@@ -51,6 +49,11 @@ class Mlp(Program):
     def name(self) -> str:
         """``mlp:`` and the widths."""
         return "mlp:" + ",".join(map(str, self.widths))
+
+    @property
+    def xla(self) -> bool:
+        """Always."""
+        return True
 
     @property
     def defaults(self) -> Defaults:

@@ -127,6 +127,9 @@ class ConstantKernel(Kernel):
     def __init__(self, n: int, by_row: bool) -> None:
         self._n, self._by_row = n, by_row
 
+    def release(self) -> None:
+        """It holds none."""
+
     def read(self, batch: Batch) -> int:
         """The number of rows."""
         return len(batch)

@@ -68,8 +68,9 @@ class Kernel(abc.ABC):
     def predict(self, a: NDArray[Any], ready: Any) -> NDArray[Any]:
         """Probabilities (rows, classes), or values (rows,)."""
 
-    def release(self) -> None:  # noqa: B027  most kernels hold none
-        """Let go of every buffer of the run; the compiled functions stay for the next one."""
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Let go of every buffer of the run, or its memory stays; the compiled functions stay for the next one."""
 
     def refresh(self, a: NDArray[Any]) -> None:  # noqa: B027  a hook; most kernels have nothing to alias
         """Told once when ``a`` is a buffer seen for the first time (to alias it); contents may change later."""
@@ -79,7 +80,11 @@ class Program(abc.ABC):
     """What is trained. Instances are immutable and cheap to send (cloudpickle, at launch)."""
 
     consistencies: ClassVar[frozenset[str]] = frozenset({"bsp"})
-    xla: ClassVar[bool] = False  # whether its kernels are compiled by XLA: processes then import jax before they fork
+
+    @property
+    def xla(self) -> bool:
+        """Whether its kernels are compiled by XLA: processes then import jax before they fork."""
+        return False
 
     @property
     @abc.abstractmethod

@@ -41,6 +41,11 @@ class Softmax(Program):
         return "softmax"
 
     @property
+    def xla(self) -> bool:
+        """For dense rows, and as long as it is not known what they are."""
+        return self.spec is None or not self.spec.sparse
+
+    @property
     def defaults(self) -> Defaults:
         """L-BFGS on the full batch: l2 = 1/n."""
         from trivium.program.optimizers.lbfgs import LBFGS
@@ -94,6 +99,9 @@ class SparseSoftmaxKernel(Kernel):
         self._crew = Crew(threads, LEAST_SHARE)
         self._sums = [np.zeros(self._w.size) for _ in range(threads - 1)]  # the first share adds to ``out`` itself
         self._slopes = [np.zeros(self._b.size) for _ in range(threads)]
+
+    def release(self) -> None:
+        """It holds none."""
 
     def read(self, batch: Batch) -> Rows:
         """Nothing is gathered: the loops follow the index."""

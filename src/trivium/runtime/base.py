@@ -9,9 +9,17 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from trivium.core.messages import SaveShard
 from trivium.core.role import Work
 
-__all__ = ["Plane", "Store"]
+__all__ = ["Plane", "Snapshots", "Store", "as_asked"]
+
+
+class Snapshots(Protocol):
+    """What a store is given to write from."""
+
+    def snapshot(self, shard: int, clock: int) -> Any:
+        """``shard`` as of ``clock``, kept parameters included."""
 
 
 class Plane(Protocol):
@@ -23,9 +31,30 @@ class Plane(Protocol):
     def read(self, clock: int) -> None:
         """Hold all shards readable at ``clock`` until the next call."""
 
+    def snapshot(self, shard: int, clock: int) -> Any:
+        """A copy of ``shard`` as of ``clock``, kept parameters included. Raises RunError where it is not there."""
+
 
 class Store(Protocol):
     """What survives: the run directory."""
 
-    def write(self, record: Work, plane: Plane) -> None:
+    def write(self, record: Work, held: Snapshots | None) -> None:
         """Write ``record`` so that it is there after a crash, or raise StorageError."""
+
+
+class _Copy:
+    """One shard, as it was when that was asked for."""
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+
+    def snapshot(self, _shard: int, _clock: int) -> Any:
+        """What was copied."""
+        return self._content
+
+
+def as_asked(record: Work, plane: Snapshots | None) -> Snapshots | None:
+    """What ``record`` is to be written from, as it is now: a disk takes its time, and the plane goes on meanwhile."""
+    if isinstance(record, SaveShard) and plane is not None:
+        return _Copy(plane.snapshot(record.shard, record.clock))
+    return plane

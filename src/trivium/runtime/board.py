@@ -20,6 +20,7 @@ BEAT, STATE, OP, OP_SINCE, CLOCK, COMPILE_NS, WRITE_SINCE = range(7)
 WORDS = 16
 STARTING, READY, LEFT = 0, 1, 2
 OPERATIONS = ("", "Gradient", "Fold", "Apply", "Adopt", "EvaluateRows", "KeepShard", "SaveShard", "start", "Ahead")
+INLINE = 1 << 8  # on top of an operation: it is carried out by the thread that beats
 LOSS, WEIGHT, ITERATIONS, APPLIED = range(4)
 FIGURES = 8
 
@@ -52,11 +53,15 @@ class Board:
 
     def doing(self, process: int) -> str:
         """What ``process`` is computing, or nothing."""
-        return OPERATIONS[int(self.words[process, OP])]
+        return OPERATIONS[int(self.words[process, OP]) % INLINE]
+
+    def inline(self, process: int) -> bool:
+        """Whether what it computes keeps it from giving signs of life."""
+        return bool(self.words[process, OP] >= INLINE)
 
     def since(self, process: int, now: float) -> float:
         """Seconds since ``process`` began what it is at, or got on with it: a work of many lanes shows each."""
-        began: Any = self.words[process, OP_SINCE]
+        began: Any = self.words[process, BEAT if self.inline(process) else OP_SINCE]
         return now - float(began) * 1e-9
 
     def writing(self, process: int, now: float) -> float:

@@ -109,6 +109,9 @@ class CostPlane:
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
 
+    def snapshot(self, _shard: int, _clock: int) -> None:
+        """Nothing."""
+
     def carry_out(self, work: Work) -> Any:
         """The result that the kind of ``work`` promises, without its content."""
         if isinstance(work, Apply):

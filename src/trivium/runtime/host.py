@@ -6,7 +6,9 @@ Rules
   ``INLINE`` seconds) right here, since a hand-over costs more than they do. Records are written on a thread of their
   own: a disk may take its time. A shard is copied before, right here, so that its plane may go on meanwhile.
 * The role thread never spins while a compute runs, nor where processes outnumber cores by more than one.
-* Each turn of the loop leaves a sign of life on the board; no wait is longer than ``BEAT_EVERY``.
+* Each turn of the loop leaves a sign of life on the board; no wait is longer than ``BEAT_EVERY``. A compute on the
+  role thread is marked there instead, for a short kind may take long for once.
+* A turn looks at the mail, at threads that are done and elsewhere (``poll``), even where events never end.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from trivium.core.messages import MESSAGES, WORKS, EvaluateRows, SaveShard
+from trivium.core.messages import MESSAGES, WORKS, EvaluateRows
 from trivium.core.role import (
     Address,
     Command,
@@ -46,7 +48,7 @@ from trivium.core.role import (
 from trivium.core.spans import IDLE, SEND, WAIT, Spans
 from trivium.errors import StorageError
 from trivium.runtime import board as boards
-from trivium.runtime.base import Plane, Store
+from trivium.runtime.base import Plane, Store, as_asked
 from trivium.runtime.board import Board
 from trivium.runtime.mailbox import Mailboxes
 
@@ -56,6 +58,7 @@ TURN = 5e-2  # seconds after which a turn ends even where each event leads to an
 INLINE = 2e-2  # a hand-over to a thread costs 0.1 to 0.2 ms; signs of life are due each ``BEAT_EVERY``
 BEAT_EVERY = 0.1
 CODES: dict[type[Work], int] = {work: boards.OPERATIONS.index(work.__name__) for work in WORKS}
+INLINE_CODES = {work: code + boards.INLINE for work, code in CODES.items()}
 END_WITHIN = 0.5
 WRITE_WITHIN = 60.0  # seconds that a disk may take for one record
 MOST_TRACE = 5000  # characters of a traceback: with its error it must fit in a mailbox
@@ -123,7 +126,7 @@ class RoleHost:
         if self._thread is not None:
             self._thread.close(END_WITHIN)
         if self._writer is not None:
-            self._writer.close(WRITE_WITHIN)
+            self._writer.close(END_WITHIN if self.stopped.error else WRITE_WITHIN)
         self.spans.switch(IDLE, perf_counter())
         return self.stopped
 
@@ -142,6 +145,7 @@ class RoleHost:
             self._fire()
         if self._events:
             self._go_on()
+            self.poll()
         elif not self.poll() and self.stopped is None:
             self._wait()
 
@@ -226,15 +230,17 @@ class RoleHost:
         self._thread.submit(work)
 
     def _short(self, work: Work, kind: type[Work]) -> None:
-        """Carry ``work`` out here; the sign of life of this turn is enough for so short a time."""
-        began = perf_counter()
+        """Carry ``work`` out here. What it did last time is no promise: the board says what it is at."""
+        began, words = perf_counter(), self._words
         self._inline = True
+        words[boards.OP] = INLINE_CODES[kind]
         try:
             result = self._carry_out(work)
         except BaseException as error:
             self._after(work, False, told(error))
             return
         finally:
+            words[boards.OP] = 0
             self._inline = False
         now = perf_counter()
         self.spans.switch(SEND, now)
@@ -295,23 +301,22 @@ class RoleHost:
         self.feed(ReadReady(command.clock))
 
     def _persist(self, command: Persist) -> None:
-        record, plane = command.record, self.plane
-        if isinstance(record, SaveShard):
-            try:
-                plane = _Copy(plane, record)  # type: ignore[assignment]
-            except Exception as error:
-                self.feed(Persisted(record, _why_not(record, error)))
-                return
+        record = command.record
+        try:
+            held = as_asked(record, self.plane)
+        except Exception as error:
+            self.feed(Persisted(record, _why_not(record, error)))
+            return
         if self._writer is None:
             self._writer = _Aside("write", self._write, lambda: self.mail.ring(self.me))
-        self._writer.submit((record, plane))
+        self._writer.submit((record, held))
 
     def _write(self, asked: tuple[Work, Any]) -> Persisted:
         """Write one record, on the writing thread; whatever happens is said."""
-        record, plane = asked
+        record, held = asked
         self._words[boards.WRITE_SINCE] = monotonic_ns()
         try:
-            self.store.write(record, plane)
+            self.store.write(record, held)
             return Persisted(record)
         except BaseException as error:
             return Persisted(record, _why_not(record, error))
@@ -349,17 +354,6 @@ class RoleHost:
         deadline = perf_counter() + 0.5
         while self._full and perf_counter() < deadline:
             self._flush()
-
-
-class _Copy:
-    """Stands for a plane while one of its shards is written: what the shard was when that was asked for."""
-
-    def __init__(self, plane: Any, record: SaveShard) -> None:
-        self._content = plane.snapshot(record.shard, record.clock)
-
-    def snapshot(self, _shard: int, _clock: int) -> Any:
-        """As the plane's own."""
-        return self._content
 
 
 def _why_not(record: Work, error: BaseException) -> str:

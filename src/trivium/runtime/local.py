@@ -1,14 +1,12 @@
 """The local host: a run's processes on this machine, and the driver's role in a thread of this one.
 
-The driver's host watches as well: a child's death shows on its pidfd at once, its silence on the board, the end of its
-start likewise. What is declared lost is killed and reaped before the role hears of it.
+The driver's host watches as well (``watch``). What is declared lost is killed and reaped before the role hears of it.
 """
 
 from __future__ import annotations
 
 import logging
 import pickle
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,19 +18,19 @@ from numpy.typing import NDArray
 
 from trivium.core.lanes import Part
 from trivium.core.membership import Driver
-from trivium.core.role import Address, Event, PeerJoined, PeerLost, PeerSilent, Retire, Role, StopRequested
+from trivium.core.role import Address, PeerLost, Retire, Role, StopRequested
 from trivium.core.spans import IDLE, Spans
 from trivium.data.table import Csr, Table
 from trivium.errors import LostError, StorageError, UsageError
-from trivium.runtime import board as boards
 from trivium.runtime.board import Board, board_arrays
 from trivium.runtime.child import Launch, ShippedTable, send_launch
-from trivium.runtime.host import WRITE_WITHIN, RoleHost, Trace
+from trivium.runtime.host import RoleHost, Trace
 from trivium.runtime.mailbox import Mailboxes
 from trivium.runtime.memory import Arena, ArenaPlan
 from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays, node_arrays
 from trivium.runtime.pool import Pool, Seat
 from trivium.runtime.store import RunStore
+from trivium.runtime.watch import LOOK_EVERY, Watch
 
 __all__ = ["DriverHost", "LocalNode", "Member", "ship_tables"]
 
@@ -40,11 +38,8 @@ log = logging.getLogger(__name__)
 RING_BYTES = 1 << 15  # at least; an error with its traceback fits in it
 LANE_BYTES = 40  # of one lane's sums of one set in an evaluation: four numbers
 MOST_MAIL = 1 << 30
-SUSPECT = 10.0  # times its own median, and a compute is a suspect
-LOOK_EVERY = 0.05
 JOIN_EVERY = 0.0
 SHOW_EVERY = 0.2
-UNKNOWN = 6.0  # times the patience, for a kind of compute that was never finished
 
 
 @dataclass(frozen=True)
@@ -184,19 +179,6 @@ class LocalNode:
             self.data.close()
 
 
-def _innermost(stack: str) -> str:
-    """Where the computing thread of a written stack is: its two innermost frames outside of the platform's hands.
-
-    Of the threads that ``faulthandler`` writes, the one that carries work out has ``carry_out`` in it.
-    """
-    for thread in stack.split("\n\n"):
-        frames = re.findall(r'File "([^"]*)", line (\d+) in (\S+)', thread)
-        if any(function == "carry_out" for _file, _line, function in frames):
-            inner = [f"{Path(file).name}:{line} in {function}" for file, line, function in frames[:2]]
-            return f" ({', from '.join(inner)})"
-    return ""
-
-
 class DriverHost(RoleHost):
     """The driver's host: carries membership out. ``show`` is called a few times a second, from this thread."""
 
@@ -224,23 +206,29 @@ class DriverHost(RoleHost):
             spans=spans,
             trace=trace,
         )
-        self.driver, self.node = driver, node
-        self.patience, self.start_timeout, self.show = patience, start_timeout, show
+        self.driver, self.node, self.show = driver, node, show
         self.wishes: list[str] = []  # reasons to stop, appended by other threads
-        self.suspects: dict[int, str] = {}
-        self._joined: set[int] = set()
-        self.joined_at = time.perf_counter()
         self._next_look = self._next_show = 0.0
-        self._began = time.monotonic()
-        self._looked = time.monotonic()
-        self._soon = min(1.0, patience / 2)  # seconds after which the silent and the slow are shown
+        self.joined_at = 0.0
+        self.watch = Watch(
+            node.board,
+            node.addresses,
+            node.seats,
+            patience=patience,
+            start_timeout=start_timeout,
+            now=time.monotonic(),
+            exits=node.pool.exits,
+            bury=self._bury,
+            workers=lambda: driver.members.workers,
+            name=driver.name,
+        )
 
     def close(self) -> None:
         """Break the cycles, so that the run's memory is given back now and not at some collection."""
         self._carry.clear()
         self._writer = None
         self._handle = self.role.handle
-        self.suspects.clear()
+        del self.watch
 
     def poll(self) -> bool:
         """Look for wishes, deaths, silence; show progress."""
@@ -250,15 +238,17 @@ class DriverHost(RoleHost):
         now = time.monotonic()
         if now < self._next_look:
             return False
-        joining = len(self._joined) < len(self.node.seats)  # each rings when it is ready: look at once
-        self._next_look = now + (JOIN_EVERY if joining else LOOK_EVERY)
-        events = self._look(now)
-        for event in events:
+        self._next_look = now + (LOOK_EVERY if self.watch.complete else JOIN_EVERY)  # who is ready rings: look at once
+        found = False
+        for event in self.watch.look(now):  # one by one: see there
             self.feed(event)
+            found = True
+        if not self.joined_at and self.watch.complete:
+            self.joined_at = time.perf_counter()
         if now >= self._next_show:
             self._next_show = now + SHOW_EVERY
             self.show(self)
-        return bool(events)
+        return found
 
     def turn(self) -> None:
         """As every host's, and a look around even where mail never ends."""
@@ -266,106 +256,10 @@ class DriverHost(RoleHost):
         if time.monotonic() >= self._next_look:
             self.poll()
 
-    # -- watching -----------------------------------------------------------------------------------------------------
-    def _look(self, now: float) -> list[Event]:
-        hows = self.node.pool.exits()
-        away = now - self._looked > self.patience / 2  # we were stopped or starved ourselves: judge nobody by it
-        self._looked = now
-        written = self.board.writing(self.me, now)
-        self.suspects.pop(self.me, None)
-        if written > self._soon:
-            self.suspects[self.me] = f"the driver: writing to disk for {written:.1f} s"
-        events: list[Event] = []
-        for index, seat in enumerate(self.node.seats, start=1):
-            if not seat.dead:
-                events += self._look_at(index, seat, hows, now, away)
-        return events
-
-    def _look_at(self, index: int, seat: Seat, hows: dict[int, str], now: float, away: bool) -> list[Event]:
-        address, words = self.addresses[index], self.board.words[index]
-        if seat.pid in hows or seat.gone(0.0):
-            seat.dead = f"killed: {seat.killed}" if seat.killed else self._how(seat, hows.get(seat.pid, ""))
-            return [self._bury(index, seat.dead)]
-        if seat.killed:
-            self.suspects[index] = f"{self.driver.name(address)}: killed ({seat.killed}), but does not die"
-            return []
-        state = int(words[boards.STATE])
-        if state == boards.STARTING:
-            if now - self._began > self.start_timeout:
-                return [PeerSilent(address, now - self._began, "starting")]
-            return []
-        if index not in self._joined:
-            self._joined.add(index)
-            self.joined_at = time.perf_counter()
-            return [PeerJoined(address)]
-        silent = now - float(words[boards.BEAT]) * 1e-9
-        if state == boards.READY and silent > self._soon and not away:
-            doing = self._suspect(index, self.board.doing(index), silent)
-            return [PeerSilent(address, silent, doing)] if silent > self.patience else []
-        return self._judge_write(index, now) or self._judge_compute(index, now)
-
-    def _suspect(self, index: int, doing: str, seconds: float) -> str:
-        """Show ``index`` to the person, with the place where it is; what it does, in words."""
-        seat = self.node.seats[index - 1]
-        if index not in self.suspects:
-            seat.ask_stack()  # to be read at a later look
-        place = _innermost(seat.stack_text())
-        doing = doing or ("computing" if place else "stopped by a signal" if seat.stopped() else "waiting")
-        self.suspects[index] = f"{self.driver.name(self.addresses[index])}: {doing}{place} for {seconds:.1f} s"
-        return f"{doing}{place}"
-
-    def _judge_write(self, index: int, now: float) -> list[Event]:
-        """A disk may be slow without fault of the process: that is shown, and ends it after ``WRITE_WITHIN`` only."""
-        took = self.board.writing(index, now)
-        limit = max(WRITE_WITHIN, self.patience)
-        return [PeerSilent(self.addresses[index], took, "writing to disk")] if took > limit else []
-
-    def _judge_compute(self, index: int, now: float) -> list[Event]:
-        """A compute far beyond what is usual for its kind is a suspect; far beyond the patience it counts as silence.
-
-        A kind that was never finished has no usual time, and may rightly take long: it is only shown, up to ``UNKNOWN``
-        times the patience. The last worker is never given up for being slow: somebody has to do it.
-        """
-        doing = self.board.doing(index)
-        if not doing or doing == "start":
-            written = self.board.writing(index, now)
-            if written > self._soon:
-                self._suspect(index, "writing to disk", written)
-            else:
-                self.suspects.pop(index, None)
-            return []
-        took = self.board.since(index, now)
-        usual = float(self.board.usual[index, boards.operation_code(doing)])
-        if took <= max(self._soon, SUSPECT * usual):
-            self.suspects.pop(index, None)
-            return []
-        doing = self._suspect(index, doing, took)
-        limit = max(self.patience, SUSPECT * usual) if usual else UNKNOWN * self.patience
-        workers = self.driver.members.workers
-        last = len(workers) == 1 and self.addresses[index] in workers
-        return [PeerSilent(self.addresses[index], took, doing)] if took > limit and not last else []
-
-    def _how(self, seat: Seat, how: str) -> str:
-        """The zygote says how a child died, a moment after its descriptor does; it may have said why itself."""
-        if how.startswith("SIG"):
-            return how
-        words = seat.last_words().strip()
-        if words:
-            log.error("process %d failed:\n%s", seat.pid, words)
-            return words.splitlines()[-1]
-        deadline = time.monotonic() + 0.5
-        while time.monotonic() < deadline:
-            how = self.node.pool.exits().get(seat.pid, "")
-            if how:
-                return how
-            time.sleep(0.005)
-        return "its process is gone"
-
     def _bury(self, index: int, how: str) -> PeerLost:
         """After a death: nobody waits for its mail or its pins."""
         self.mail.reset(index)
         self.node.plane.drop(index)
-        self.suspects.pop(index, None)
         for other in range(len(self.addresses)):
             self.mail.ring(other)
         return PeerLost(self.addresses[index], how)
@@ -378,6 +272,5 @@ class DriverHost(RoleHost):
         seat.kill()
         seat.killed = command.why
         if seat.gone(LOOK_EVERY):  # else a later look finds it dead
-            self.node.pool.exits()
             seat.dead = f"killed: {command.why}"
             self.feed(self._bury(self._process[command.peer], seat.dead))

@@ -206,15 +206,14 @@ class ArrayPlane:
     def warm(self, part: Part) -> None:
         """Compile for the rows of ``part`` and run once, so that the first step is like all others."""
         facts = self.facts
-        lanes = [range(lane, lane + 1) for lane in range(part.lo, part.hi)] if facts.reproducible else None
-        rows = max(facts.batches.largest(one) for one in (lanes or [range(part.lo, part.hi)]))
-        self._compile(max(1, rows))
+        self._compile(self._most_rows(range(*part)))
         assert self._reader is not None
         out = facts.program.delta_layout.empty()
         for kernel in self._kernels:
             for view in (*self.arrays.a, self.arrays.kept, self._private):
                 kernel.refresh(view)
-            ready = kernel.read(self._reader.batch(range(part.lo, part.lo + 1) if lanes else range(*part), 0))
+            lanes = range(part.lo, part.lo + 1) if facts.reproducible else range(*part)
+            ready = kernel.read(self._reader.batch(lanes, 0))
             kernel.delta(self.arrays.a[0], ready, out, 0)
         self._kernels[0].evaluate(self.arrays.a[0], ready)
 
@@ -245,6 +244,13 @@ class ArrayPlane:
             if optimizer.scalar_count:
                 optimizer.scalars(a, g, old, step, partials)
             optimizer.update(a, g, old, total(partials), step, points[1 - clock % 2], spaces[1 - clock % 2])
+
+    def _most_rows(self, lanes: range) -> int:
+        """Rows of a compiled shape. Bits follow from it: reproducible, it is the same whoever has which lanes."""
+        batches = self.facts.batches
+        if self.facts.reproducible:
+            return max(1, *(batches.quota(lane) for lane in range(self.facts.lanes)))
+        return max(1, batches.largest(lanes))
 
     def _compile(self, rows: int) -> None:
         facts = self.facts
@@ -340,7 +346,7 @@ class ArrayPlane:
     def _delta(self, index: int, lanes: range, clock: int) -> None:
         assert self._reader is not None
         if not self._kernels:
-            self._compile(max(1, self.facts.batches.largest(lanes)))
+            self._compile(self._most_rows(lanes))
         kernel = self._kernels[index]
         gathered, self._gathered = self._gathered, None
         if gathered is not None and gathered[:3] == (clock, lanes.start, lanes.stop):
@@ -525,7 +531,7 @@ class ArrayPlane:
         if not len(batch):
             return (0.0,) * len(EVALUATION)
         if not self._kernels:
-            self._compile(max(1, self.facts.batches.largest(range(lane, lane + 1))))
+            self._compile(self._most_rows(range(lane, lane + 1)))
         kernel = self._kernels[0]
         return tuple(float(value) for value in kernel.evaluate(view, kernel.read(batch)))
 

@@ -52,7 +52,7 @@ class Seat:
 
     def kill(self) -> None:
         """SIGKILL, through the descriptor: it can never reach another process."""
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):  # it is gone, or given back meanwhile
             signal.pidfd_send_signal(self.child.pidfd, signal.SIGKILL)
 
     def gone(self, within: float) -> bool:
@@ -111,6 +111,7 @@ class Pool:
         self._idle: list[Seat] = []
         self._starting: threading.Thread | None = None
         self._error: Exception | None = None
+        self._ends: dict[int, str] = {}
 
     def start(self) -> None:
         """Begin to import, in the background; ``take`` waits for it."""
@@ -157,6 +158,7 @@ class Pool:
         seat = min(fits, key=lambda seat: seat.xla_threads != wanted, default=None)
         if seat is None:
             seat = self._fork_anew()
+            self.exits().pop(seat.pid, None)  # an earlier child may have had its number
         else:
             self._idle.remove(seat)
         seat.xla_threads = wanted if wanted is not None else seat.xla_threads
@@ -195,10 +197,11 @@ class Pool:
         return Seat(child, ours, stack)
 
     def exits(self) -> dict[int, str]:
-        """How children died, by pid, since the last call."""
-        if self._zygote is None:
-            return {}
-        return {event.pid: _how(event) for event in self._zygote.events() if isinstance(event, Exited)}
+        """How children died, by pid."""
+        if self._zygote is not None:
+            events = self._zygote.events()
+            self._ends.update({event.pid: _how(event) for event in events if isinstance(event, Exited)})
+        return self._ends
 
     def give_back(self, seats: list[Seat], *, clean: bool) -> None:
         """Keep those that ended in order, kill the others."""

@@ -53,7 +53,7 @@ from trivium.core.role import (
     Work,
 )
 from trivium.errors import StorageError
-from trivium.runtime.base import Plane, Store
+from trivium.runtime.base import Plane, Store, as_asked
 from trivium.runtime.faults import Fault, Kill, Network, Partition, Pause, SlowDisk
 
 __all__ = ["Outcome", "Simulation"]
@@ -113,9 +113,10 @@ class _Finish(Event, frozen=True):
 
 
 class _Write(Event, frozen=True):
-    """Internal: ``record`` has had its time."""
+    """Internal: ``record`` has had its time; it is written from ``held``."""
 
     record: Work
+    held: Any
 
 
 class _Timer(Event, frozen=True):
@@ -277,14 +278,14 @@ class Simulation:
             plane.read(event.clock)
             return ReadReady(event.clock)
         if isinstance(event, _Write):
-            return self._written(process, event.record)
+            return self._written(process, event.record, event.held)
         assert isinstance(event, _Timer)
         return TimerFired(event.name) if process.timers.get(event.name) == event.number else None
 
-    def _written(self, process: _Process, record: Work) -> Event:
+    def _written(self, process: _Process, record: Work, held: Any) -> Event:
         process.writing.remove(record)
         try:
-            self.store.write(record, process.plane)  # type: ignore[arg-type]
+            self.store.write(record, held)
         except StorageError as error:
             return Persisted(record, str(error))
         return Persisted(record)
@@ -323,7 +324,8 @@ class Simulation:
         start = max(self.now, process.io_until)
         process.io_until = start + process.disk + self.random.random() * 1e-3
         process.writing.append(command.record)
-        self._push(process.io_until, process.address, _Write(command.record), _INTERNAL)
+        held = as_asked(command.record, process.plane)
+        self._push(process.io_until, process.address, _Write(command.record, held), _INTERNAL)
 
     def _retire(self, _process: _Process, command: Retire) -> None:
         if self._processes[command.peer].alive:

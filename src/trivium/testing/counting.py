@@ -176,6 +176,13 @@ class CountingPlane:
         value = _loss(self._evaluated(work.clock))
         return tuple(tuple((1.0, 1.0, value, 0.0) for _ in range(*work.lanes)) for _ in work.sets)
 
+    def snapshot(self, shard: int, clock: int) -> tuple[int, tuple[int, int] | None]:
+        """The shard's value at ``clock``, and what is kept of it: (clock, value)."""
+        held = self.memory.versions[shard]
+        if clock not in held:
+            raise Wrong(f"shard {shard} saved at {clock}, it has {sorted(held)}")
+        return held[clock], self.memory.kept.get(shard)
+
     def _evaluated(self, clock: int) -> tuple[int, ...]:
         if clock != BEST:
             return self.memory.at(clock)
@@ -258,7 +265,7 @@ class CountingStore:
         self.manifests: list[Manifest] = []
         self.writes = 0
 
-    def write(self, record: Work, _plane: object) -> None:
+    def write(self, record: Work, held: Any) -> None:
         """Keep ``record``; StorageError once the disk is full."""
         self.writes += 1
         if self.full_after is not None and self.writes > self.full_after:
@@ -268,19 +275,15 @@ class CountingStore:
                 raise Wrong(f"term {record.term} written after {self.terms[-1].term}")
             self.terms.append(record)
         elif isinstance(record, SaveShard):
-            held = self.memory.versions[record.shard]
-            if record.clock not in held:
-                raise Wrong(f"shard {record.shard} saved at {record.clock}, it has {sorted(held)}")
-            self._save(record, held[record.clock])
+            self._save(record, *held.snapshot(record.shard, record.clock))
         elif isinstance(record, Manifest):
             for shard in range(self.memory.shards):
                 if (shard, record.clock) not in self.shards.keys() - self.broken:
                     raise Wrong(f"manifest of clock {record.clock} without shard {shard}")
             self.manifests.append(record)
 
-    def _save(self, record: SaveShard, value: int) -> None:
+    def _save(self, record: SaveShard, value: int, kept: tuple[int, int] | None) -> None:
         name = (record.shard, record.clock)
-        kept = self.memory.kept.get(record.shard)
         if record.best >= 0 and (kept is None or kept[0] != record.best):
             raise Wrong(f"{record} holds the kept parameters {kept}")
         if name in self.shards and name not in self.broken and record.best < 0:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from trivium.core.membership import Driver, Members
-from trivium.core.messages import Request
+from trivium.core.messages import Apply, Fold, Request
 from trivium.core.pacing import Agenda, Pace
-from trivium.core.role import Address, Command, Event, Role, Send, Work
+from trivium.core.role import Address, Command, Compute, Event, Role, Send, Work
 from trivium.designs.allreduce import roles as allreduce
 from trivium.designs.ps import roles as ps
 from trivium.designs.sequential import roles as sequential
@@ -93,6 +93,26 @@ def _announced_after_written(store: CountingStore) -> Watch:
     return watch
 
 
+def _orphans_apply_nothing(roles: dict[Address, Role]) -> Watch:
+    """What an orphan sums is saved by nobody, or by half of the orphans: it only ends what it was at."""
+
+    def watch(address: Address, _event: Event, commands: list[Command]) -> None:
+        if getattr(roles.get(address), "orphaned", False):
+            for command in commands:
+                if isinstance(command, Compute) and isinstance(command.work, Apply | Fold):
+                    raise Wrong(f"{address} is an orphan and begins {command.work}")
+
+    return watch
+
+
+def _both(first: Watch, second: Watch) -> Watch:
+    def watch(address: Address, event: Event, commands: list[Command]) -> None:
+        first(address, event, commands)
+        second(address, event, commands)
+
+    return watch
+
+
 @dataclass
 class Life:
     """One run of a scenario, from a start or a resumption to its end."""
@@ -137,6 +157,7 @@ def _assemble(
     scenario: Scenario, agenda: Agenda, store: CountingStore, term: int, *, trace: bool, validate: bool
 ) -> Life:
     members, names = topology(scenario)
+    roles = {address: member(scenario, address, members) for address in members.all}
     memory = store.memory
     memory.fail_at = scenario.fail_at
 
@@ -154,7 +175,7 @@ def _assemble(
         stop_at=scenario.stop_at,
         validate=validate,
         trace=trace,
-        watch=_announced_after_written(store) if validate else None,
+        watch=_both(_announced_after_written(store), _orphans_apply_nothing(roles)) if validate else None,
     )
     driver = Driver(
         DRIVER,
@@ -169,8 +190,8 @@ def _assemble(
         term=term,
     )
     simulation.add(driver, None)
-    for address in members.all:
-        simulation.add(member(scenario, address, members), CountingPlane(memory))
+    for role in roles.values():
+        simulation.add(role, CountingPlane(memory))
     return Life(scenario, simulation, driver, memory, store, agenda.clock)
 
 

@@ -23,7 +23,7 @@ from trivium.errors import RunError
 from trivium.job import Job, Prepared, prepare
 from trivium.live import failure, final_params, params_digest
 from trivium.program.params import ALIGN
-from trivium.runtime.base import Plane
+from trivium.runtime.base import Snapshots
 from trivium.runtime.faults import Fault, Network
 from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays, node_arrays
 from trivium.runtime.simulated import Outcome, Simulation
@@ -53,7 +53,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.records: list[Work] = []
 
-    def write(self, record: Work, plane: Plane) -> None:  # noqa: ARG002 - no arrays are kept
+    def write(self, record: Work, held: Snapshots | None) -> None:  # noqa: ARG002 - no arrays are kept
         """Remember ``record``."""
         self.records.append(record)
 

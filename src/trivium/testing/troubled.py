@@ -102,7 +102,7 @@ class Troubled(Program):
     trouble: Trouble
 
     @property
-    def xla(self) -> bool:  # type: ignore[override]  # a class's own elsewhere
+    def xla(self) -> bool:
         """As the program."""
         return self.program.xla
 
@@ -152,6 +152,9 @@ class _TroubledKernel(Kernel):
 
     def predict(self, a: NDArray[Any], ready: Any) -> NDArray[Any]:
         return self._kernel.predict(a, ready)
+
+    def release(self) -> None:
+        self._kernel.release()
 
     def refresh(self, a: NDArray[Any]) -> None:
         self._kernel.refresh(a)
