@@ -71,7 +71,7 @@ from trivium.core.role import (
     TimerFired,
 )
 
-__all__ = ["Driver", "Members", "Note"]
+__all__ = ["FIRST_CHECKPOINT", "Driver", "Members", "Note"]
 
 
 @dataclass(frozen=True)
@@ -315,13 +315,15 @@ class Driver(Role):
         return timers
 
     def _arm_checkpoint(self, now: float) -> Commands:
-        """Soon at first, so that an early death finds something saved; then twice as late, up to what was asked for.
+        """Soon at first, so that an early death finds something saved; then as asked.
 
-        A clock that takes longer would be cut short for ever: then the interval is doubled beyond that.
+        A clock that takes longer would be cut short for ever: then the interval is doubled.
         """
         if self.checkpoint_every is None or self._armed:
             return []
-        later = 2 * self._interval or FIRST_CHECKPOINT
+        later = max(self.checkpoint_every, 2 * self._interval)
+        if not self._interval:
+            later = min(self.checkpoint_every, FIRST_CHECKPOINT)
         self._interval = min(later, self.checkpoint_every) if self.agenda.clock > self._armed_at else later
         self._armed, self._armed_at = True, self.agenda.clock
         return [SetTimer("checkpoint", now + self._interval)]
