@@ -1,6 +1,7 @@
 """Run as a script, without a main guard: trains until it is killed in the middle, or interrupted in ``result``.
 
-Arguments: run directory, "hang" (the driver stops in its tracks once a clock is committed) or "wait" or "end".
+Arguments: run directory, "hang" (the driver stops in its tracks once a clock is committed) or "wait" or "end", and a
+design with its number of workers, as in "ps 2".
 """
 
 import sys
@@ -15,6 +16,8 @@ from trivium.record import SilentObserver
 from trivium.session import start
 
 DATA = "sklearn:digits"
+design, workers = sys.argv[3], int(sys.argv[4])
+shards = {} if design == "sequential" else {"workers": workers, "shards": min(2, workers)}
 epochs = 150 if sys.argv[2] in ("hang", "end") else 100_000
 
 
@@ -36,7 +39,7 @@ live = start(
     Job(
         model("mlp:64"),
         read(DATA),
-        Plan("ps", workers=2, reproducible=True, shards=2, orphan_timeout=2.0),
+        Plan(design, reproducible=True, orphan_timeout=2.0, **shards),
         Path(sys.argv[1]),
         valid=0.2,
         stopping=Stopping(epochs=epochs, patience=50),

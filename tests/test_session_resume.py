@@ -159,9 +159,9 @@ def test_a_damaged_description_is_said(begun, name, content):
 
 
 # -- the process that started the run dies ----------------------------------------------------------------------------
-def script(run, mode):
+def script(run, mode, design="ps", workers=2):
     return subprocess.Popen(
-        [sys.executable, "tests/orphan_script.py", str(run), mode],
+        [sys.executable, "tests/orphan_script.py", str(run), mode, design, str(workers)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -184,11 +184,12 @@ def whole_digest(tmp_path_factory):
     return out.split()[-1]
 
 
-def test_the_parent_is_killed_and_its_orphans_save_and_go(tmp_path, whole_digest):
-    with script(tmp_path / "run", "hang") as process:
+@pytest.mark.parametrize(("design", "workers", "count"), [("ps", 2, 4), ("allreduce", 1, 1), ("sequential", 1, 1)])
+def test_the_parent_is_killed_and_its_orphans_save_and_go(design, workers, count, tmp_path, whole_digest):
+    with script(tmp_path / "run", "hang", design, workers) as process:
         pids = [int(word) for word in process.stdout.readline().split()]
         zygotes = children_of(process.pid)
-        assert len(pids) == 4 and zygotes and all(map(alive, pids + zygotes))
+        assert len(pids) == count and zygotes and all(map(alive, pids + zygotes))
         process.kill()
         began = time.monotonic()
         assert until(lambda: not any(map(alive, pids + zygotes)), 2.0 + 2.0), "orphans are left"
@@ -198,6 +199,8 @@ def test_the_parent_is_killed_and_its_orphans_save_and_go(tmp_path, whole_digest
     asked = [sys.executable, "-c", go_on]
     done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=90.0, check=True)
     assert done.stdout.split()[-1] == whole_digest
+    looked = [json.loads(line)["clock"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert looked == sorted(set(looked)), "an evaluation is told twice"
 
 
 def test_interrupted_at_the_keyboard(tmp_path):

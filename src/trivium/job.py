@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trivium.core.pacing import Pace
 from trivium.data.batches import BatchPlan
 from trivium.data.table import DataSpec, Table
-from trivium.errors import PlanError
+from trivium.errors import PlanError, UsageError
 from trivium.plan import Plan, Stopping
 from trivium.program.optimizers.base import Optimizer
 from trivium.program.program import Defaults, Program
@@ -48,6 +48,26 @@ class Job:
     l2: float | None = None
     seed: int = 0
     sources: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))  # a string will do
+        for name, kind, how in (
+            ("program", Program, "tv.models.logistic(), or another of tv.models, or tv.Program.from_loss(…)"),
+            ("data", Table, "tv.read(path), or tv.from_arrays(x, y)"),
+            ("plan", Plan, 'tv.Plan("ps", workers=2)'),
+            ("stopping", Stopping, "tv.Stopping(epochs=5)"),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise UsageError(f"{name} is {_shown(value)}, expected {kind.__name__}: {how}")
+
+
+def _shown(value: object) -> str:
+    """``value`` for an error: short, and named where it is a function that was not called."""
+    if callable(value):
+        return f"the function {getattr(value, '__name__', value)!s} itself (call it)"
+    text = repr(value)
+    return f"{type(value).__name__} {text[:40]}{'…' if len(text) > 40 else ''}"
 
 
 @dataclass
@@ -176,6 +196,8 @@ def _pace(job: Job, facts: Facts, tables: dict[str, Table], *, full: bool, looks
     if stopping.target_loss is not None:
         every = max(1, min(every, expected // CHECKS))
     patience = stopping.patience
+    if patience is None and not full and "valid" in tables and job.optimizer is None:
+        patience = defaults.patience
     if patience is not None and "valid" not in tables:
         raise PlanError(f"patience={patience} needs validation rows: give valid")
     last = tuple(name for name in ("train", "valid", "test") if name in tables) if looks else ()

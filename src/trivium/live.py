@@ -27,7 +27,7 @@ from trivium.runtime.host import Trace
 from trivium.runtime.local import DriverHost, LocalNode
 from trivium.runtime.plane import ArrayPlane
 from trivium.runtime.pool import Pool
-from trivium.runtime.store import Checkpoint, RunStore, append_line, checkpoints, drop_after, last_term, write_whole
+from trivium.runtime.store import Checkpoint, RunStore, checkpoints, drop_after, keep_looks, last_term, write_whole
 from trivium.runtime.warmth import compile_once, is_warm
 from trivium.staffing import RETRY
 from trivium.telling import Teller, Timing, final_record
@@ -158,8 +158,8 @@ class Live:
         began, made = time.perf_counter(), not job.out.exists()
         fresh = not self._saved
         store = self._store or open_run(job, prepared)
+        teller = Teller(self.job, self.observer, prepared, began)
         try:
-            teller = Teller(self.job, self.observer, prepared, began)
             teller.stage("start")
             try:
                 node = self._open_node(prepared, store.life)
@@ -169,6 +169,7 @@ class Live:
                 raise
             return self._on_node(node, store, teller)
         finally:
+            teller.end()
             store.unlock()
 
     def _open_node(self, prepared: Prepared, life: str) -> LocalNode:
@@ -217,7 +218,9 @@ class Live:
             self._node = None
             node.close(clean=clean)
         self._refuse_killed()
-        self._raise(stop)
+        if stop.error:
+            teller.failed(stop.error)
+            raise failure(stop, self._hint(stop))
         assert params is not None
         return self._finish(prepared, agenda, host, params, timing, stop)
 
@@ -228,7 +231,11 @@ class Live:
         memory = told.memory if told is not None else b""
         agenda = Agenda.resumed(prepared.pace, memory, [one.clock for one in self._saved])
         chosen = next((one for one in self._saved if one.clock == agenda.clock), None)
+        if self._saved:
+            keep_looks(self.job.out, agenda.looked)
+            self.observer.notice(f"goes on from clock {agenda.clock}")
         if chosen is None:
+            drop_after(self.job.out, -1)
             node.plane.first_version(facts.program.init(facts.seed))
             return agenda
         saved = chosen.load()
@@ -276,16 +283,13 @@ class Live:
         if self._killed:
             raise RunError("the run was killed; nothing was saved since the last checkpoint")
 
-    def _raise(self, stop: Stop) -> None:
-        if not stop.error:
-            return
-        run = self.job.out
-        with contextlib.suppress(StorageError):
-            append_line(run / "events.jsonl", {"time": time.time(), "kind": "failed", "text": stop.error})
-        hint = f"; to go on from the last checkpoint: trivium resume {run}" if _has_checkpoint(run) else ""
-        if stop.error.startswith("diverged"):
-            hint = ""  # it would do so again
-        raise failure(stop, hint)
+    def _hint(self, stop: Stop) -> str:
+        """What to do after ``stop``; nothing where it would happen again."""
+        if stop.error.startswith("diverged") or stop.kind == "stopped":
+            return ""
+        if _has_checkpoint(self.job.out):
+            return f"; to go on from the last checkpoint: trivium resume {self.job.out}"
+        return "; nothing was saved yet: start it anew"
 
     def _finish(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +17,13 @@ from trivium.data.table import Table
 from trivium.errors import StorageError, UsageError
 from trivium.job import Job, Prepared
 from trivium.plan import Plan, Stopping
-from trivium.runtime.store import RunStore, write_whole
+from trivium.runtime.plane import Facts
+from trivium.runtime.store import KEPT_CHECKPOINTS, RunStore, write_whole
 
 __all__ = ["as_json", "check_data", "describe_data", "describe_plan", "open_run", "remembered_job", "unmake_run"]
 
 log = logging.getLogger(__name__)
+LITTLE = 1 << 18  # bytes of all other files
 
 VERSIONS = ("trivium", "numpy", "scipy", "numba", "jax", "jaxlib")
 
@@ -36,6 +39,11 @@ def open_run(job: Job, prepared: Prepared) -> RunStore:
         raise StorageError(
             f"cannot make the run directory {run}: {error.strerror}; choose another with -o/--out"
         ) from None
+    try:
+        _check_space(run, prepared.facts)
+    except StorageError:
+        unmake_run(run, folder=made)
+        raise
     store = RunStore(run, prepared.facts.shards)
     store.lock()
     try:
@@ -52,6 +60,18 @@ def open_run(job: Job, prepared: Prepared) -> RunStore:
         store.unlock()
         raise
     return store
+
+
+def _check_space(run: Path, facts: Facts) -> None:
+    """StorageError where the checkpoints and the model will not fit."""
+    rows = 2 + facts.optimizer.slots + facts.optimizer.ring  # A, the kept A, and what F remembers
+    need = (rows * (KEPT_CHECKPOINTS + 1) + 1) * facts.layout.nbytes + LITTLE
+    free = shutil.disk_usage(run).free
+    if free < need:
+        raise StorageError(
+            f"{run} is on a disk with {free / 2**20:,.1f} MiB free; checkpoints and model of this run take up to "
+            f"{need / 2**20:,.1f} MiB: free space there, or choose another directory with -o/--out"
+        )
 
 
 def unmake_run(run: Path, *, folder: bool) -> None:
@@ -75,7 +95,12 @@ def describe_plan(job: Job, prepared: Prepared) -> dict[str, Any]:
     return {
         "model": facts.program.name,
         "plan": asdict(job.plan) | {"workers": job.plan.worker_count, "threads": job.plan.thread_count},
-        "asked": {"plan": asdict(job.plan), "batch_size": job.batch_size, "l2": job.l2},
+        "asked": {
+            "plan": asdict(job.plan),
+            "batch_size": job.batch_size,
+            "l2": job.l2,
+            "optimizer": job.optimizer is not None,
+        },
         "stopping": asdict(job.stopping),
         "optimizer": optimizer.name,
         "optimizer_options": _options(optimizer),
@@ -164,23 +189,26 @@ def remembered_job(run: Path) -> Job:
     fit: dict[str, Any] = {"features": data.spec.features, "classes": data.classes or None}
     valid = sources.get("valid")
     test = sources.get("test")
-    plan = dict(asked["plan"])
-    plan["cores"] = tuple(plan["cores"])
     options = told["optimizer_options"]
     if options is None:
         raise UsageError(f"{run} used an optimizer with a schedule; go on with trivium.resume(..., job=job)")
-    return Job(
-        program=model(sources["model"]),
-        data=data,
-        plan=Plan(**plan),
-        out=run,
-        valid=read(valid, **fit) if isinstance(valid, str) else valid,
-        test=read(test, part=part_of_test(test), **fit) if test else None,
-        stopping=Stopping(**told["stopping"]),
-        optimizer=optimizer_named(told["optimizer"], **options),
-        batch_size=asked["batch_size"],
-        l1=told["l1"],
-        l2=asked["l2"],
-        seed=told["seed"],
-        sources=sources,
-    )
+    try:
+        return Job(
+            program=model(sources["model"]),
+            data=data,
+            plan=Plan(**asked["plan"] | {"cores": tuple(asked["plan"]["cores"])}),
+            out=run,
+            valid=read(valid, **fit) if isinstance(valid, str) else valid,
+            test=read(test, part=part_of_test(test), **fit) if test else None,
+            stopping=Stopping(**told["stopping"]),
+            optimizer=optimizer_named(told["optimizer"], **options) if asked["optimizer"] else None,
+            batch_size=asked["batch_size"],
+            l1=told["l1"],
+            l2=asked["l2"],
+            seed=told["seed"],
+            sources=sources,
+        )
+    except (KeyError, TypeError) as error:
+        raise UsageError(
+            f"{run / 'plan.json'} is not one that this version wrote ({error}); bring the file back, or start a new run"
+        ) from None

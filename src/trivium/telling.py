@@ -1,6 +1,7 @@
 """From boards and agendas to what people read: ``Progress`` while a run goes on, ``Record`` when it is over.
 
-``Teller`` keeps the observer and the files of the run directory up to date with both.
+``Teller`` keeps the observer and the files of the run directory up to date with both. It writes on a thread of its own:
+the driver's must not wait for a disk.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from trivium.errors import StorageError
 from trivium.job import Job, Prepared
 from trivium.record import KINDS, Observer, ProcessTimes, Progress, Record
 from trivium.runtime import board as boards
+from trivium.runtime.host import Aside
 from trivium.runtime.local import DriverHost, LocalNode
 from trivium.runtime.store import append_line
 
 __all__ = ["Teller", "Timing", "final_record", "progress_of"]
 
 log = logging.getLogger(__name__)
+WRITTEN_WITHIN = 2.0  # seconds that the last lines of a run may take
 
 Seen = tuple[float, int, NDArray[np.float64]]
 
@@ -179,7 +182,7 @@ def final_record(
         test_loss=test.loss if test else None,
         test_accuracy=_known(test.accuracy) if test else None,
         stopped_by=why,
-        best_clock=agenda.best_clock if agenda.best_clock >= 0 else None,
+        best_clock=agenda.best_clock if agenda.pace.keep_best and agenda.best_clock >= 0 else None,
         breakdown={kind: sum(one.seconds[kind] for one in workers) / wall for kind in KINDS},
         bytes={"pushed": moving * delta * agenda.clock, "pulled": moving * size * agenda.clock},
         staleness={"max": 0.0, "mean": 0.0},
@@ -219,7 +222,7 @@ class Teller:
         self._notes = self._looks = self._segments = 0
         self._last: Progress | None = None
         self._seen: tuple[float, int, NDArray[np.float64]] | None = None
-        self._joined_at = 0.0
+        self._pen = Aside("pen", self._write, lambda: None)
 
     def skip(self, looks: int) -> None:
         """What an earlier life of the run has written already."""
@@ -253,17 +256,28 @@ class Teller:
             self._tell("progress", progress)
 
     def _news(self, host: DriverHost) -> None:
-        driver, run = host.driver, self._job.out
+        driver = host.driver
         for note in driver.notes[self._notes :]:
             self._tell("notice", note.text)
-            with contextlib.suppress(StorageError):
-                append_line(run / "events.jsonl", {"time": time.time(), "kind": "notice", "text": note.text})
+            self._event("notice", note.text)
         self._notes = len(driver.notes)
         lines = [self._line(one, driver) for one in driver.agenda.history[self._looks :]]
         self._looks = len(driver.agenda.history)
         if lines:
+            self._pen.submit(lines)
+
+    def _event(self, kind: str, text: str) -> None:
+        self._pen.submit({"time": time.time(), "kind": kind, "text": text})
+
+    def _write(self, what: dict[str, Any] | list[dict[str, Any]]) -> None:
+        """On the pen's thread: one event, or lines of metrics. What cannot be written is not missed by the run."""
+        run = self._job.out
+        if isinstance(what, dict):
+            with contextlib.suppress(StorageError):
+                append_line(run / "events.jsonl", what)
+        else:
             with contextlib.suppress(OSError), (run / "metrics.jsonl").open("a") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)
+                file.writelines(json.dumps(line) + "\n" for line in what)
 
     def _line(self, one: Evaluated, driver: Driver) -> dict[str, Any]:
         prefix = "valid" if one.name == "valid" else one.name
@@ -281,3 +295,11 @@ class Teller:
         self._news(host)
         self.stage("save")
         return Timing.read(host, node, self._began)
+
+    def failed(self, text: str) -> None:
+        """The run failed of ``text``."""
+        self._event("failed", text)
+
+    def end(self) -> None:
+        """Nothing more will be told; what was is written, as far as the disk takes it in time."""
+        self._pen.close(WRITTEN_WITHIN)

@@ -19,7 +19,7 @@ def run(tmp_path):
 def test_a_run_goes_on_from_its_last_checkpoint(session, capsys, run):
     assert main(["resume", str(run), "--json"]) == 0
     told = capsys.readouterr()
-    assert "from clock-30" in told.err
+    assert f"run      {run}\n" in told.err
     assert "after 5 epochs" in told.err
     assert json.loads(told.out.splitlines()[-1])["run"] == str(run)
     assert len(session.lives) == 1

@@ -23,16 +23,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     debug = DEBUG in args
     _open_standard_streams()
+    code = 1
     try:
-        return _command([arg for arg in args if arg != DEBUG], debug)
+        code = _command([arg for arg in args if arg != DEBUG], debug)
     finally:
-        _settle_streams()
+        written = _settle_streams()
+    return code or (0 if written else 1)
 
 
 def _command(args: list[str], debug: bool) -> int:
-    from trivium.cli.app import app
-    from trivium.cli.signals import Interrupted
-    from trivium.errors import TriviumError
+    try:
+        from trivium.cli.app import app
+        from trivium.cli.signals import Interrupted
+        from trivium.errors import TriviumError
+    except KeyboardInterrupt:
+        return 130
 
     try:
         code = app(args=args, prog_name="trivium", standalone_mode=False)
@@ -86,22 +91,28 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # for the processes that we start too
     if sys.stdout is None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
-def _settle_streams() -> None:
-    """Flush; a stream whose reader is gone is pointed at /dev/null, or the interpreter would complain as it exits."""
+def _settle_streams() -> bool:
+    """Flush; whether the result could be written.
+
+    A stream whose reader is gone is pointed at /dev/null, or the interpreter would complain as it exits.
+    """
+    written = True
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            written = written and (stream is sys.stderr or isinstance(error, BrokenPipeError | ValueError))
             try:
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, stream.fileno())
                 os.close(null)
             except (OSError, ValueError):
                 continue
+    return written

@@ -9,7 +9,7 @@ from pathlib import Path
 from trivium.cli.follow import Followed, follow
 from trivium.cli.screen import Screen
 from trivium.cli.signals import Interrupted, Signals
-from trivium.errors import RunError
+from trivium.errors import RunError, StorageError
 from trivium.observe.progress import Display
 from trivium.observe.rundir import read_run
 from trivium.observe.summary import Line, next_lines, notice_lines, result_lines, short_line, start_lines, time_lines
@@ -46,6 +46,8 @@ def conclude(
         display.close()
     record = replace(ended.record, load_seconds=ended.record.load_seconds + reading)
     _print(record, screen, judge if ended.signum is None else None, as_json)
+    if screen.out.lost:
+        raise StorageError(f"the result could not be written to stdout ({screen.out.lost}); it is in {out}/record.json")
     return 0 if ended.signum is None else 128 + ended.signum
 
 

@@ -29,7 +29,7 @@ def resume(path: Path, as_json: bool, quiet: bool) -> int:
             *data_lines(run.data),
             ("plan", plan_text(run.settings)),
             ("stop", stopping_text(stopping)),
-            ("run", f"{path}, from {run.checkpoints[-1].name}"),
+            ("run", str(path)),
         ]
     )
     from trivium.cli.outcome import conclude

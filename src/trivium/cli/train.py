@@ -15,7 +15,7 @@ from trivium.cli.asked import Asked
 from trivium.cli.loading import Rows, bounds, describe, load
 from trivium.cli.screen import Screen
 from trivium.cli.signals import Signals
-from trivium.errors import UsageError
+from trivium.errors import TriviumError, UsageError
 from trivium.observe.progress import Display, open_display
 from trivium.observe.summary import Line, data_lines, plan_text, stopping_text
 
@@ -55,7 +55,7 @@ def train(asked: Asked) -> int:
         screen.told([*head, ("run", str(job.out))])
         try:
             return _run(job, display, screen, signals, asked.as_json, reading)
-        except UsageError:
+        except TriviumError:
             with contextlib.suppress(OSError):
                 job.out.rmdir()  # nothing was started: leave no empty folder behind
             raise
@@ -83,14 +83,25 @@ def _run(job: Job, display: Display, screen: Screen, signals: Signals, as_json: 
 
 def _free(out: Path | None) -> None:
     """An --out that holds something is never written to."""
-    if out is not None and out.exists():
+    try:
+        there = out is not None and out.exists()
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror}; give another directory") from None
+    if out is not None and there:
         if not out.is_dir():
             raise UsageError(f"--out {out} is a file; give a directory that is empty or not there yet")
         if any(out.iterdir()):
-            raise UsageError(
-                f"--out {out} is not empty and nothing is overwritten; give another directory, or go on with "
-                f"`trivium resume {out}`"
-            )
+            hint = f", or go on with `trivium resume {out}`" if _resumable(out) else ""
+            raise UsageError(f"--out {out} is not empty and nothing is overwritten; give another directory{hint}")
+
+
+def _resumable(out: Path) -> bool:
+    from trivium.observe.rundir import read_run
+
+    try:
+        return read_run(out).resumable
+    except UsageError:
+        return False
 
 
 def _job(asked: Asked, settings: Settings, rows: Rows) -> Job:

@@ -452,7 +452,7 @@ class Driver(Role):
         ran = peer in self.members.workers
         self.members = self.members.without(peer)
         self.joined.discard(peer)
-        who = f"{self.name(peer)} died ({event.how})"
+        who = f"{self.name(peer)} died ({event.how})" + (f" while {event.doing}" if event.doing else "")
         if not self.members.workers:
             return self._fail(f"{who}; no worker is left to take its lanes over", "lost")
         if not self.members.holders:

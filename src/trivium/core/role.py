@@ -123,10 +123,11 @@ class PeerJoined(Event, frozen=True, gc=False):
 
 
 class PeerLost(Event, frozen=True, gc=False):
-    """``peer`` is dead, reaped, and writes nothing any more; ``how`` in words."""
+    """``peer`` is dead, reaped, and writes nothing any more; ``how``, and what it was ``doing``, in words."""
 
     peer: Address
     how: str
+    doing: str = ""
 
 
 class PeerSilent(Event, frozen=True, gc=False):

@@ -27,18 +27,27 @@ STAGES = {"load": "loading", "start": "starting processes", "compile": "compilin
 
 
 class SafeStream(io.TextIOBase):
-    """A text stream whose writes never raise: once it is gone (None, closed, broken pipe) they are dropped."""
+    """A text stream whose writes never raise: once it is gone (None, closed, broken pipe) they are dropped.
+
+    ``lost`` says why, where nobody wanted that: a full disk, and not a reader who has seen enough.
+    """
 
     def __init__(self, stream: IO[str] | None) -> None:
         self._stream = stream
+        self.lost = ""
+
+    def _drop(self, error: Exception) -> None:
+        self._stream = None
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            self.lost = error.strerror or str(error)
 
     def write(self, text: str) -> int:
         """Write, or drop."""
         if self._stream is not None:
             try:
                 self._stream.write(text)
-            except (OSError, ValueError):
-                self._stream = None
+            except (OSError, ValueError) as error:
+                self._drop(error)
         return len(text)
 
     def flush(self) -> None:
@@ -46,8 +55,8 @@ class SafeStream(io.TextIOBase):
         if self._stream is not None:
             try:
                 self._stream.flush()
-            except (OSError, ValueError):
-                self._stream = None
+            except (OSError, ValueError) as error:
+                self._drop(error)
 
     def isatty(self) -> bool:
         """Whether a person looks at it."""

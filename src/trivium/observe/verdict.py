@@ -58,7 +58,9 @@ def why_not(record: Record) -> str:
     if _lost_somebody(record):
         return "not measured: a process died on the way, so the speed is not that of the plan"
     overhead = record.startup_seconds + record.compile_seconds
-    text = f"not measured: {duration(record.seconds)} of training is too short to time one process beside it"
+    text = f"not measured: to time one process too is more than {duration(record.seconds)} of training are worth"
+    if record.compile_seconds > LAUNCH:
+        text += f" (it compiles anew, {duration(record.compile_seconds)} here)"
     if overhead > record.seconds:
         text += f"; starting and compiling took longer ({duration(overhead)}) than training, so it cannot have paid"
     return text

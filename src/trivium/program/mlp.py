@@ -22,6 +22,7 @@ from trivium.program.program import Defaults, Kernel, Program
 
 __all__ = ["ACTIVATIONS", "Mlp"]
 
+MOST_WIDTH = 1 << 24
 ACTIVATIONS = ("relu", "tanh", "gelu")
 
 
@@ -42,6 +43,8 @@ class Mlp(Program):
             raise PlanError("an mlp needs at least one hidden layer, as in mlp:100 (without one it is 'softmax')")
         if any(width < 1 for width in self.widths):
             raise PlanError(f"mlp widths {self.widths}: each hidden layer needs at least one unit")
+        if any(width > MOST_WIDTH for width in self.widths):
+            raise PlanError(f"mlp widths {self.widths}: a hidden layer has at most {MOST_WIDTH:,} units")
         if self.activation not in ACTIVATIONS:
             raise PlanError(unknown("activation", self.activation, ACTIVATIONS))
 

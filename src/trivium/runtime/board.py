@@ -20,6 +20,16 @@ BEAT, STATE, OP, OP_SINCE, CLOCK, COMPILE_NS, WRITE_SINCE = range(7)
 WORDS = 16
 STARTING, READY, LEFT = 0, 1, 2
 OPERATIONS = ("", "Gradient", "Fold", "Apply", "Adopt", "EvaluateRows", "KeepShard", "SaveShard", "start", "Ahead")
+IN_WORDS = {
+    "Gradient": "computing a gradient",
+    "Fold": "summing gradients",
+    "Apply": "applying gradients",
+    "Adopt": "taking a shard over",
+    "EvaluateRows": "evaluating",
+    "KeepShard": "keeping the best parameters",
+    "start": "starting",
+    "Ahead": "reading rows",
+}
 INLINE = 1 << 8  # on top of an operation: it is carried out by the thread that beats
 LOSS, WEIGHT, ITERATIONS, APPLIED = range(4)
 FIGURES = 8
@@ -54,6 +64,14 @@ class Board:
     def doing(self, process: int) -> str:
         """What ``process`` is computing, or nothing."""
         return OPERATIONS[int(self.words[process, OP]) % INLINE]
+
+    def at(self, process: int) -> str:
+        """What ``process`` was at when it was seen last, in words."""
+        if self.words[process, STATE] == STARTING:
+            return "starting"
+        if self.words[process, WRITE_SINCE]:
+            return "writing to disk"
+        return IN_WORDS.get(self.doing(process), "waiting")
 
     def inline(self, process: int) -> bool:
         """Whether what it computes keeps it from giving signs of life."""

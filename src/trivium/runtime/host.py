@@ -52,7 +52,7 @@ from trivium.runtime.base import Plane, Store, as_asked
 from trivium.runtime.board import Board
 from trivium.runtime.mailbox import Mailboxes
 
-__all__ = ["BEAT_EVERY", "MOST_TRACE", "RoleHost", "Trace", "told"]
+__all__ = ["BEAT_EVERY", "MOST_TRACE", "Aside", "RoleHost", "Trace", "told"]
 
 TURN = 5e-2  # seconds after which a turn ends even where each event leads to another
 INLINE = 2e-2  # a hand-over to a thread costs 0.1 to 0.2 ms; signs of life are due each ``BEAT_EVERY``
@@ -100,8 +100,8 @@ class RoleHost:
         self._events: deque[Event] = deque()
         self._took: dict[type[Work], float] = {}
         self._carry_out: Any = None if plane is None else plane.carry_out
-        self._thread: _Aside | None = None
-        self._writer: _Aside | None = None
+        self._thread: Aside | None = None
+        self._writer: Aside | None = None
         self._inline = False  # whether a compute is carried out on the role thread now
         self._computing = 0
         self._last: tuple[Message | None, bytes] = (None, b"")
@@ -225,7 +225,7 @@ class RoleHost:
             self._short(work, kind)
             return
         if self._thread is None:
-            self._thread = _Aside("compute", self._timed, lambda: self.mail.ring(self.me))
+            self._thread = Aside("compute", self._timed, lambda: self.mail.ring(self.me))
         self._computing += 1
         self._thread.submit(work)
 
@@ -308,7 +308,7 @@ class RoleHost:
             self.feed(Persisted(record, _why_not(record, error)))
             return
         if self._writer is None:
-            self._writer = _Aside("write", self._write, lambda: self.mail.ring(self.me))
+            self._writer = Aside("write", self._write, lambda: self.mail.ring(self.me))
         self._writer.submit((record, held))
 
     def _write(self, asked: tuple[Work, Any]) -> Persisted:
@@ -362,7 +362,7 @@ def _why_not(record: Work, error: BaseException) -> str:
     return f"cannot write {type(record).__name__}: {told(error)[0]}"
 
 
-class _Aside:
+class Aside:
     """One daemon thread that carries works out in order and rings when each is done."""
 
     def __init__(self, name: str, carry_out: Callable[[Any], Any], ring: Callable[[], None]) -> None:

@@ -21,7 +21,7 @@ from trivium.core.membership import Driver
 from trivium.core.role import Address, PeerLost, Retire, Role, StopRequested
 from trivium.core.spans import IDLE, Spans
 from trivium.data.table import Csr, Table
-from trivium.errors import LostError, StorageError, UsageError
+from trivium.errors import LostError, ProgramError, StorageError, UsageError
 from trivium.runtime.board import Board, board_arrays
 from trivium.runtime.child import Launch, ShippedTable, send_launch
 from trivium.runtime.host import RoleHost, Trace
@@ -102,6 +102,7 @@ class LocalNode:
     life: str = ""
     seats: list[Seat] = field(default_factory=list)
     load_seconds: float = 0.0
+    packed: list[bytes] = field(default_factory=list)
     compile_seconds: float = 0.0  # of what this process compiled for all
 
     def open(self) -> None:
@@ -131,6 +132,11 @@ class LocalNode:
         node = NodeArrays(**{name: self.arena[name] for name in NodeArrays.__dataclass_fields__})
         self.plane = ArrayPlane(self.facts, node, 0, {})
         self.addresses = (Address(0, 0), *(member.address for member in self.members))
+        try:
+            self.packed = [self._pack(index, member) for index, member in enumerate(self.members, start=1)]
+        except BaseException:
+            self.close(clean=True)
+            raise
 
     @property
     def shared_bytes(self) -> int:
@@ -138,35 +144,47 @@ class LocalNode:
         return self.plan.nbytes + self.data_plan.nbytes
 
     def launch(self) -> None:
-        """Start every member; each says on the board when it is ready."""
-        import cloudpickle
-
+        """Start every member; each says on the board when it is ready. Who died before that is found by the watch."""
         self.seats = self.pool.take([member.jax_threads for member in self.members])
-        for index, (member, seat) in enumerate(zip(self.members, self.seats, strict=True), start=1):
-            launch = Launch(
-                index,
-                self.addresses,
-                member.make_role,
-                self.facts,
-                self.plan,
-                self.data_plan if member.warm is not None else None,
-                self.shipped if member.warm is not None else (),
-                self.sample,
-                self.run,
-                self.ring_bytes,
-                self.spin,
-                member.warm,
-                member.cpus,
-                member.jax_threads,
-                self.orphan_timeout,
-                life=self.life,
-            )
+        for member, seat, content in zip(self.members, self.seats, self.packed, strict=True):
             fds = [self.arena.fd, self.data.fd] if member.warm is not None else [self.arena.fd]
-            content = cloudpickle.dumps(launch, protocol=pickle.HIGHEST_PROTOCOL)
             try:
                 send_launch(seat.link, content, fds)
             except OSError as error:
-                raise LostError(f"{member.name} died before its launch ({error})") from None
+                if not seat.gone(0.5):
+                    raise LostError(f"{member.name} does not take its launch ({error})") from None
+
+    def _pack(self, index: int, member: Member) -> bytes:
+        """The launch of ``member``; ProgramError where the person's program cannot be sent."""
+        import cloudpickle
+
+        launch = Launch(
+            index,
+            self.addresses,
+            member.make_role,
+            self.facts,
+            self.plan,
+            self.data_plan if member.warm is not None else None,
+            self.shipped if member.warm is not None else (),
+            self.sample,
+            self.run,
+            self.ring_bytes,
+            self.spin,
+            member.warm,
+            member.cpus,
+            member.jax_threads,
+            self.orphan_timeout,
+            life=self.life,
+        )
+        try:
+            packed: bytes = cloudpickle.dumps(launch, protocol=pickle.HIGHEST_PROTOCOL)
+            return packed
+        except Exception as error:  # whatever an object of the person's raises
+            raise ProgramError(
+                f"the program {self.facts.program.name!r} cannot be sent to the workers: {error}; keep locks, files, "
+                "sockets and threads out of what it refers to",
+                "",
+            ) from error
 
     def close(self, *, clean: bool) -> None:
         """End or give back the processes, free the memory."""
@@ -262,7 +280,8 @@ class DriverHost(RoleHost):
         self.node.plane.drop(index)
         for other in range(len(self.addresses)):
             self.mail.ring(other)
-        return PeerLost(self.addresses[index], how)
+        doing = "" if how.startswith("killed: ") else self.board.at(index)
+        return PeerLost(self.addresses[index], how, doing)
 
     # -- commands -----------------------------------------------------------------------------------------------------
     def _retire(self, command: Retire) -> None:

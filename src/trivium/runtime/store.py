@@ -20,9 +20,11 @@ it has had ``members`` for itself, and who comes to ``members`` after that with 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -45,6 +47,7 @@ __all__ = [
     "append_line",
     "checkpoints",
     "drop_after",
+    "keep_looks",
     "last_term",
     "lock_holders",
     "write_whole",
@@ -66,15 +69,7 @@ def write_whole(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write {path}: {error.strerror}; free space or permissions there, then `trivium resume "
-            f"{_run_of(path)}`"
-        ) from None
-
-
-def _run_of(path: Path) -> Path:
-    parts = path.parts
-    return Path(*parts[: parts.index("checkpoints")]) if "checkpoints" in parts else path.parent
+        raise StorageError(f"cannot write {path}: {error.strerror}; free space or permissions there") from None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -128,6 +123,21 @@ def drop_after(run: Path, clock: int) -> None:
     for folder in _folders(run):
         if int(folder.name) > clock:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_looks(run: Path, clock: int) -> None:
+    """Drop the lines of metrics.jsonl beyond ``clock``: a run that goes on from before it will write them again."""
+    path = run / "metrics.jsonl"
+    with contextlib.suppress(OSError):
+        lines = path.read_bytes().splitlines(keepends=True)
+        write_whole(path, b"".join(line for line in lines if _clock_of(line) <= clock))
+
+
+def _clock_of(line: bytes) -> float:
+    try:
+        return float(json.loads(line)["clock"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # torn
 
 
 def lock_holders(path: Path) -> list[int]:
@@ -239,6 +249,8 @@ class RunStore:
                 members.truncate(0)
                 members.write(self.life.encode())
                 members.flush()
+                for left in (*self.run.glob(".*.part"), *self.run.glob("checkpoints/*/.*.part")):
+                    left.unlink(missing_ok=True)  # of a process that died in the middle
         except OSError as error:
             raise StorageError(f"cannot write in {self.run}: {error.strerror}") from None
 

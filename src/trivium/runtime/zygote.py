@@ -373,8 +373,9 @@ class _Server:
 
     def fork(self, command: Fork, fds: list[int]) -> None:
         """One child; its descriptors are closed on this side."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # it was closed before we were started
+                stream.flush()
         try:
             pid = os.fork()
         except OSError as error:

@@ -33,7 +33,11 @@ class Growing:
         """Copy ``piece`` behind what there is; ``expected`` elements in the end, as far as is known now."""
         after = self._size + len(piece)
         if after > len(self._array):
-            grown = np.empty(max(after, int(expected * _MARGIN), 2 * len(self._array)), self._array.dtype)
+            least = max(after, 2 * len(self._array))
+            try:
+                grown = np.empty(max(least, int(expected * _MARGIN)), self._array.dtype)
+            except (MemoryError, ValueError):  # a guess from a beginning that packs far better than the rest
+                grown = np.empty(least, self._array.dtype)
             grown[: self._size] = self._array[: self._size]
             self._array = grown
         self._array[self._size : after] = piece

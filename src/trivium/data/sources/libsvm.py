@@ -28,6 +28,7 @@ from trivium.errors import DataError
 __all__ = ["HIGHEST_INDEX", "read_libsvm"]
 
 HIGHEST_INDEX = 2**31 - 2
+HIGHEST_UNASKED = 2**27  # without ``features``: beyond this an index is more likely a slip than a column
 _BLOCK = 1 << 20
 _BLOCKS_A_THREAD = 2  # parsed or waiting at one time; bounds memory when unpacking is faster than parsing
 _PATIENCE = 600.0  # seconds for a block of a megabyte: only a stopped process reaches it
@@ -44,9 +45,9 @@ def read_libsvm(
 ) -> Table:
     """Read a LIBSVM file, plain, gzip or xz, into CSR.
 
-    ``features``: number of columns (default: the highest index). ``classes``: what the labels are, in order (default:
-    the sorted labels if all are integers, else regression); the empty tuple asks for regression. Read a test set with
-    ``features`` and ``classes`` of the training set. ``threads`` at most (default: all allowed cores).
+    ``features``: number of columns (default: the highest index, at most 2²⁷ then). ``classes``: what the labels are, in
+    order (default: the sorted labels if all are integers, else regression); the empty tuple asks for regression. Read a
+    test set with ``features`` and ``classes`` of the training set. ``threads`` at most (default: all allowed cores).
 
     Returns a table with ``x`` CSR (indices int32 from 0, values float32) and ``y`` (int32 class index, or float32).
     Raises ``DataError`` with file, line, what was found and what was expected.
@@ -64,7 +65,7 @@ def read_libsvm(
 
 def _limit(features: int | None) -> int:
     if features is None:
-        return HIGHEST_INDEX
+        return HIGHEST_UNASKED
     if not 1 <= features <= HIGHEST_INDEX:
         raise DataError(f"features={features}: expected 1 to {HIGHEST_INDEX}")
     return features
@@ -165,6 +166,11 @@ class _Work:
     def _high_reason(self, index: str) -> str:
         if self.limit == HIGHEST_INDEX:
             return f"found index {index}, expected at most {HIGHEST_INDEX}; number the columns anew"
+        if self.limit == HIGHEST_UNASKED:
+            return (
+                f"found index {index}, expected at most {HIGHEST_UNASKED} where the number of columns is not given; "
+                "correct the index, number the columns anew, or read the file with features="
+            )
         return (
             f"found index {index}, expected at most features={self.limit}; raise features (for the training set too) "
             "or remove the column"
