@@ -15,13 +15,14 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.watching import Watcher, ended, holdings, network_job, strike, until, wide_job
+from tests.watching import Watcher, _digits, ended, holdings, network_job, strike, until, wide_job
 from trivium.data.table import Table
 from trivium.errors import PlanError, ProgramError, RunError, StorageError, UsageError
 from trivium.job import Job
-from trivium.plan import Plan
+from trivium.plan import Plan, Stopping
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
+from trivium.program.program import Program
 from trivium.record import KINDS
 from trivium.session import Session, train, yardstick
 from trivium.testing.troubled import Gate, Raising, Troubled
@@ -39,7 +40,35 @@ def seen(session, job):
     return record, {"here": holdings(), **{seat.pid: holdings(seat.pid) for seat in seats}}
 
 
-@pytest.mark.parametrize("job", [wide_job, network_job])
+def own_job(out, design, workers):
+    """A program of a person's own functions."""
+    program = Program.from_loss(own_start, own_loss, optimizer("sgd", lr=0.1), batch_size=64)
+    return Job(program, _digits[0], Plan(design, workers=workers), out, stopping=Stopping(max_iter=10))
+
+
+def own_start(_key):
+    return {"w": np.zeros((64, 10), np.float32)}
+
+
+def own_loss(params, batch, _key):
+    import jax
+
+    logits = jax.nn.log_softmax(batch["x"] @ params["w"])
+    return -jax.numpy.take_along_axis(logits, batch["y"][:, None], axis=1).mean(), {}
+
+
+def averaging_job(out, design, workers):
+    """Models are averaged instead of gradients summed."""
+    job = network_job(out, design, workers)
+    return replace(job, plan=replace(job.plan, combine="model", every=4))
+
+
+def softmax_job(out, design, workers):
+    """Dense rows, by XLA and L-BFGS."""
+    return Job(model("softmax"), _digits[0], Plan(design, workers=workers), out, stopping=Stopping(max_iter=5))
+
+
+@pytest.mark.parametrize("job", [wide_job, network_job, own_job, averaging_job, softmax_job])
 def test_five_warm_runs_hold_no_more_than_two(job, tmp_path):
     with Session() as session:
         first = [seen(session, job(tmp_path / f"{i}", "ps", 2))[1] for i in range(2)][-1]
@@ -183,7 +212,7 @@ def test_from_a_thread(tmp_path):
 DAEMON = """
 import multiprocessing as mp, sys
 from pathlib import Path
-from tests.watching import wide_job
+from tests.watching import _digits, wide_job
 from trivium.session import train
 
 def child(out):
@@ -212,7 +241,7 @@ import sys
 from pathlib import Path
 import jax, jax.numpy as jnp
 print(float(jnp.ones(3).sum()), len(jax.devices()))
-from tests.watching import network_job
+from tests.watching import _digits, network_job
 from trivium.session import train
 print(train(network_job(Path(sys.argv[1]) / "a", "sequential", 1)).params_sha256)
 """
