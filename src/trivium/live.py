@@ -147,7 +147,7 @@ class Live:
             if isinstance(error, TriviumError):  # its words say it all; its frames would hold the run's memory
                 log.debug("the run failed", exc_info=error)
                 self._error = error.with_traceback(None)
-                error.__context__ = None
+                error.__context__ = error.__cause__ = None
         finally:
             self._host = None  # it holds the run's memory
             self._session.let_go()

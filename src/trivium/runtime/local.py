@@ -184,7 +184,7 @@ class LocalNode:
                 f"the program {self.facts.program.name!r} cannot be sent to the workers: {error}; keep locks, files, "
                 "sockets and threads out of what it refers to",
                 "",
-            ) from error
+            ) from None
 
     def close(self, *, clean: bool) -> None:
         """End or give back the processes, free the memory."""
