@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 import numpy as np
@@ -167,7 +167,7 @@ class Live:
                 if fresh:
                     unmake_run(job.out, folder=made)
                 raise
-            return self._on_node(node, store, teller)
+            return self._on_node(node, store, teller, fresh=fresh)
         finally:
             teller.end()
             store.unlock()
@@ -190,7 +190,7 @@ class Live:
         node.open()
         return node
 
-    def _on_node(self, node: LocalNode, store: RunStore, teller: Teller) -> Record:
+    def _on_node(self, node: LocalNode, store: RunStore, teller: Teller, *, fresh: bool) -> Record:
         prepared, clean = self._prepared, False
         self._node = node
         try:
@@ -219,8 +219,7 @@ class Live:
             node.close(clean=clean)
         self._refuse_killed()
         if stop.error:
-            teller.failed(stop.error)
-            raise failure(stop, self._hint(stop))
+            self._refuse(stop, teller, fresh=fresh)
         assert params is not None
         return self._finish(prepared, agenda, host, params, timing, stop)
 
@@ -282,6 +281,15 @@ class Live:
     def _refuse_killed(self) -> None:
         if self._killed:
             raise RunError("the run was killed; nothing was saved since the last checkpoint")
+
+    def _refuse(self, stop: Stop, teller: Teller, *, fresh: bool) -> NoReturn:
+        """Raise what the run failed of; one that was stopped before it began leaves nothing."""
+        if stop.kind != "stopped":
+            teller.failed(stop.error)
+        elif fresh:
+            teller.end()
+            unmake_run(self.job.out, folder=True)
+        raise failure(stop, self._hint(stop))
 
     def _hint(self, stop: Stop) -> str:
         """What to do after ``stop``; nothing where it would happen again."""

@@ -76,7 +76,7 @@ def _check_space(run: Path, facts: Facts) -> None:
 
 def unmake_run(run: Path, *, folder: bool) -> None:
     """Take back what ``open_run`` made, where nothing came of the run; ``folder``: the directory too."""
-    for name in ("plan.json", "data.json", "members", "lock"):
+    for name in ("plan.json", "data.json", "terms.jsonl", "events.jsonl", "members", "lock"):
         (run / name).unlink(missing_ok=True)
     if folder:
         with contextlib.suppress(OSError):

@@ -8,7 +8,19 @@ from trivium.program.mlp import Mlp
 
 
 @pytest.mark.parametrize(
-    "name", ["logistic", "softmax", "mlp:500", "mlp:500,300", "null", "null:8", "count", "count:2"]
+    "name",
+    [
+        "logistic",
+        "softmax",
+        "mlp:500",
+        "mlp:500,300",
+        "mlp:500,300:gelu",
+        "mlp:5:tanh",
+        "null",
+        "null:8",
+        "count",
+        "count:2",
+    ],
 )
 def test_a_name_comes_back(name):
     assert models.model(name).name == name
@@ -18,7 +30,8 @@ def test_python_face_equals_the_names():
     assert models.mlp(300, 100, activation="tanh") == models.model("mlp:300,100", activation="tanh")
     assert models.logistic() == models.model("logistic", dtype=None)
     assert models.softmax() == models.model("softmax")
-    assert models.model("mlp:5") == Mlp((5,))
+    assert models.model("mlp:5") == models.model("mlp:5:relu") == Mlp((5,))
+    assert models.model("mlp:300,100:tanh") == models.mlp(300, 100, activation="tanh")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +45,8 @@ def test_malformed_numbers_name_the_form(spec):
 def test_unknown_names_and_options():
     with pytest.raises(UsageError, match=r"did you mean 'logistic'.*mlp"):
         models.model("logistik")
+    with pytest.raises(PlanError, match=r"unknown activation 'tan'.*did you mean 'tanh'"):
+        models.model("mlp:5:tan")
     with pytest.raises(UsageError, match="nothing after its name"):
         models.model("softmax:3")
     with pytest.raises(PlanError, match="'mlp' can"):

@@ -61,7 +61,9 @@ trivium train logistic train.libsvm --design ps -w 8 --dry-run
 
 @app.command("train", epilog=TRAIN_EPILOG)
 def _train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="logistic, softmax, or mlp:WIDTH,WIDTH…")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="logistic, softmax, or mlp:WIDTH,WIDTH…[:relu|tanh|gelu].")
+    ],
     data: Annotated[
         str,
         typer.Argument(

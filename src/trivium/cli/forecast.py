@@ -52,10 +52,9 @@ def table_bytes(table: Table) -> int:
 
 def forecast(tables: list[Table], layout: Layout, optimizer: Optimizer, plan: Plan, xla: bool) -> Forecast:
     """Predict the memory of a run of ``plan`` over ``tables``."""
-    copies = 1 if plan.design != "allreduce" else plan.worker_count
-    parameters = layout.nbytes * copies * (VERSIONS * (1 + optimizer.slots) + optimizer.ring)
-    deltas = layout.nbytes * (plan.lanes if plan.reproducible else plan.worker_count)
-    processes = 1 if plan.design == "sequential" else 1 + plan.worker_count
+    parameters = layout.nbytes * (VERSIONS * (1 + optimizer.slots) + optimizer.ring + 1)  # and the best ones kept
+    deltas = layout.nbytes * plan.lanes
+    processes = 2 if plan.design == "sequential" else 2 + plan.worker_count
     return Forecast(
         data=sum(table_bytes(table) for table in tables),
         parameters=parameters,

@@ -44,6 +44,7 @@ def conclude(
         raise
     finally:
         display.close()
+    signals.undefer()
     record = replace(ended.record, load_seconds=ended.record.load_seconds + reading)
     _print(record, screen, judge if ended.signum is None else None, as_json)
     if screen.out.lost:

@@ -54,6 +54,10 @@ class Signals:
         """From now on there is a run to end in order: count only."""
         self.deferred = True
 
+    def undefer(self) -> None:
+        """The run is over: a signal ends what is left of the command at once."""
+        self.deferred = False
+
     def _caught(self, signum: int, _frame: FrameType | None) -> None:
         self.count += 1
         if self.first is None:

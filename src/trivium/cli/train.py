@@ -154,6 +154,7 @@ def _dry_run(
     from trivium.cli.forecast import forecast
     from trivium.data.table import Table
     from trivium.observe.figures import size
+    from trivium.runtime.memory import available_memory
 
     tables = [table for table in (rows.train, rows.valid, rows.test) if isinstance(table, Table)]
     memory = forecast(tables, settings.program.layout, settings.optimizer, settings.plan, settings.program.xla)
@@ -161,6 +162,8 @@ def _dry_run(
         f"about {size(memory.total)}: data {size(memory.data)}, parameters and optimizer {size(memory.parameters)}, "
         f"deltas {size(memory.deltas)}, processes {size(memory.processes)}"
     )
+    left = available_memory()
+    text += f"; {size(left)} are available" + (": it does not fit" if memory.total > left else "")
     screen.result([*head, ("memory", text), ("", "nothing was started")])
     if as_json:
         screen.json({**about, "stopping": bounds(settings.stopping), "memory": {**vars(memory), "total": memory.total}})

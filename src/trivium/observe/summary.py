@@ -159,6 +159,8 @@ def result_lines(record: Record) -> list[Line]:
     epochs, iterations = count(round(record.epochs, 2)), count(record.iterations)
     best = f", lowest validation loss at clock {count(record.best_clock)}" if record.best_clock is not None else ""
     why = record.stopped_by if record.stopped_by in ("converged", "interrupted") else f"stopped by {record.stopped_by}"
+    if record.stopped_by == "max_iter" and record.iterations < record.clocks:
+        why += ", not converged"
     ended = (
         f"{epochs} epochs, {iterations} iterations in {duration(record.seconds)} "
         f"({rate(record.samples_per_second)}); {why}{best}"

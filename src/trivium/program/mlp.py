@@ -50,8 +50,9 @@ class Mlp(Program):
 
     @property
     def name(self) -> str:
-        """``mlp:`` and the widths."""
-        return "mlp:" + ",".join(map(str, self.widths))
+        """``mlp:`` and the widths, and the activation where it is another than relu."""
+        last = "" if self.activation == ACTIVATIONS[0] else f":{self.activation}"
+        return f"mlp:{','.join(map(str, self.widths))}{last}"
 
     @property
     def xla(self) -> bool:

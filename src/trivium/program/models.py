@@ -1,7 +1,7 @@
 """Programs by name, as the command line and Python say them.
 
->>> model("mlp:500,300", activation="tanh").name
-'mlp:500,300'
+>>> model("mlp:500,300:tanh").name
+'mlp:500,300:tanh'
 >>> mlp(300, 100).name
 'mlp:300,100'
 """
@@ -39,7 +39,7 @@ def mlp(*widths: int, activation: str = "relu") -> Mlp:
 
 
 def model(spec: str, **options: Any) -> Program:
-    """The program that ``spec`` names: ``logistic``, ``softmax``, ``mlp:W1,W2,…``, ``null[:n]``, ``count[:n]``.
+    """The program that ``spec`` names: ``logistic``, ``softmax``, ``mlp:W1,W2,…[:activation]``, ``null[:n]``, ``count[:n]``.
 
     An option that is None counts as not given. UsageError for an unknown name or a malformed spec, PlanError for an
     option that the model cannot use.
@@ -57,7 +57,8 @@ def model(spec: str, **options: Any) -> Program:
             raise UsageError(f"model {spec!r}: {name} takes nothing after its name; write {name!r}")
         return Logistic(**given) if name == "logistic" else Softmax()
     if name == "mlp":
-        return Mlp(_widths(spec, tail), **given)
+        widths, second, activation = tail.partition(":")
+        return Mlp(_widths(spec, widths), **({"activation": activation} if second else {}) | given)
     make: Callable[[int], Program] = Null if name == "null" else Count
     return make(_widths(spec, tail, many=False)[0] if colon else 1)
 
@@ -72,7 +73,7 @@ def _widths(spec: str, tail: str, many: bool = True) -> tuple[int, ...]:
     """The whole numbers above 0 after the colon."""
     words = tail.split(",") if many else [tail]
     if not all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
-        form = "mlp:W1,W2,… with layer widths above 0, as in mlp:500 or mlp:300,100"
+        form = "mlp:W1,W2,… with layer widths above 0, as in mlp:500, mlp:300,100 or mlp:300,100:tanh"
         form = form if many else "a count above 0, as in null:1000"
         raise UsageError(f"model {spec!r}: wanted {form}")
     return tuple(int(word) for word in words)
