@@ -39,7 +39,9 @@ def mlp(*widths: int, activation: str = "relu") -> Mlp:
 
 
 def model(spec: str, **options: Any) -> Program:
-    """The program that ``spec`` names: ``logistic``, ``softmax``, ``mlp:W1,W2,…[:activation]``, ``null[:n]``, ``count[:n]``.
+    """The program that ``spec`` names: ``logistic``, ``softmax``, ``mlp:W1,W2,…[:activation]``.
+
+    ``null[:n]`` and ``count[:n]`` compute nothing, for tests of what carries them.
 
     An option that is None counts as not given. UsageError for an unknown name or a malformed spec, PlanError for an
     option that the model cannot use.
