@@ -101,6 +101,16 @@ def test_a_worker_that_is_stopped_is_fenced_and_bits_stay(name, design, workers,
     assert not alive(pids[0])
 
 
+@pytest.mark.parametrize(("design", "workers", "movers"), [("ps", 2, 2), ("allreduce", 3, 3), ("sequential", 1, 0)])
+def test_bytes_are_counted_where_they_move(design, workers, movers, warm, tmp_path):
+    job = network_job(tmp_path / "run", design, workers)
+    record = warm.train(replace(job, plan=replace(job.plan, reproducible=False)))
+    moved = record.clocks * job.program.for_data(job.data.spec).layout.nbytes
+    assert record.bytes == {"pushed": movers * moved, "pulled": movers * moved}
+    counted = [(one.bytes_pushed, one.bytes_pulled) for one in record.processes if one.name.startswith("worker")]
+    assert counted == [(moved, moved) if movers else (0, 0)] * workers
+
+
 @pytest.mark.parametrize("design", ["ps", "allreduce"])
 def test_simulated_faults_end_in_the_bits_of_processes(design, simulated, tmp_path):
     victim = Address(0, 2)

@@ -108,7 +108,9 @@ class Timing:
             }
             seat = node.seats[index - 1] if index - 1 < len(node.seats) else None
             rss = _peak_own(seat.pid) if seat is not None else 0
-            processes.append(ProcessTimes(names[address], sum(seconds.values()), seconds, waited, rss))
+            moved = board.figures[index, [boards.PUSHED, boards.PULLED]] * (len(host.addresses) > 2)  # alone: nowhere
+            pushed, pulled = map(int, moved)
+            processes.append(ProcessTimes(names[address], sum(seconds.values()), seconds, waited, rss, pushed, pulled))
         compiled = max(float(board.words[i, boards.COMPILE_NS]) for i in range(1, len(host.addresses))) * 1e-9
         compiled += node.compile_seconds
         peak = sum(one.peak_rss_bytes for one in processes) + _peak_own(os.getpid()) + node.shared_bytes
@@ -151,9 +153,6 @@ def final_record(
     seconds = driver.spent.get("Run", 0.0)
     workers = [one for one in timing.processes if one.name.startswith("worker")]
     wall = sum(one.wall for one in workers) or 1.0
-    size = facts.layout.nbytes
-    delta = facts.program.delta_layout.nbytes
-    moving = len(workers) if plan.design != "sequential" else 0
     loss = train.loss if train else math.nan
     return Record(
         run=str(job.out),
@@ -184,7 +183,10 @@ def final_record(
         stopped_by=why,
         best_clock=agenda.best_clock if agenda.pace.keep_best and agenda.best_clock >= 0 else None,
         breakdown={kind: sum(one.seconds[kind] for one in workers) / wall for kind in KINDS},
-        bytes={"pushed": moving * delta * agenda.clock, "pulled": moving * size * agenda.clock},
+        bytes={
+            "pushed": sum(one.bytes_pushed for one in timing.processes),
+            "pulled": sum(one.bytes_pulled for one in timing.processes),
+        },
         staleness={"max": 0.0, "mean": 0.0},
         peak_rss_bytes=timing.peak_rss,
         params_sha256=digest,

@@ -31,7 +31,7 @@ IN_WORDS = {
     "Ahead": "reading rows",
 }
 INLINE = 1 << 8  # on top of an operation: it is carried out by the thread that beats
-LOSS, WEIGHT, ITERATIONS, APPLIED = range(4)
+LOSS, WEIGHT, ITERATIONS, APPLIED, PUSHED, PULLED = range(6)
 FIGURES = 8
 
 

@@ -259,6 +259,8 @@ def _set_up(
         spans=spans,
     )
     plane.alive = host.alive
+    figures: Any = board.figures[launch.index]
+    plane.moved = memoryview(figures[boards.PUSHED : boards.PULLED + 1])
     return host, plane
 
 

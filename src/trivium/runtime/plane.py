@@ -139,6 +139,7 @@ class ArrayPlane:
     spans: Spans | None = None
     shelf: KernelShelf = field(default_factory=KernelShelf)
     alive: Callable[[], None] | None = None  # called between the lanes of a work
+    moved: Any = field(default_factory=lambda: [0.0, 0.0])  # bytes of deltas handed over, of parameters read for them
     held: list[_Held] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -148,6 +149,7 @@ class ArrayPlane:
         self._private = facts.layout.empty() if len(self.shards) > 1 else arrays.a[0]
         self._view = arrays.a[0]
         self._clock = -1
+        self._sizes = float(facts.program.delta_layout.nbytes), float(facts.layout.nbytes)
         self._blocks = list(arrays.blocks)
         self._stats = [memoryview(row).cast("B").cast("d") for row in arrays.stats]
         self._reader = LaneReader(self.tables["train"], facts.batches) if "train" in self.tables else None
@@ -322,6 +324,8 @@ class ArrayPlane:
                 self._alone(part, work.clock)
             else:
                 self._delta(0, range(part.lo, part.hi), work.clock)
+        self.moved[0] += self._sizes[0] * len(work.parts)
+        self.moved[1] += self._sizes[1]
 
     def _alone(self, part: Part, clock: int) -> None:
         """Each lane by itself, then up the tree into the first one's block."""
