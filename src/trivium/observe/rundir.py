@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -200,17 +199,10 @@ def _whole(path: Path) -> bool:
 
 
 def _holder(lock: Path) -> int | None:
-    """The process that holds ``lock``; asked of the kernel, since trying the lock might get in a driver's way."""
-    try:
-        status = lock.stat()
-        held = Path("/proc/locks").read_text(encoding="ascii")
-    except OSError:
-        return None
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    for words in map(str.split, held.splitlines()):
-        if len(words) >= 6 and words[1] == "FLOCK" and words[5] == place:
-            return int(words[4])
-    return None
+    """The process that holds ``lock``."""
+    from trivium.runtime.store import lock_holders
+
+    return next(iter(lock_holders(lock)), None)
 
 
 def new_run(parent: Path, stem: str) -> Path:
