@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -167,7 +167,11 @@ class Live:
                 if fresh:
                     unmake_run(job.out, folder=made)
                 raise
-            return self._on_node(node, store, teller, fresh=fresh)
+            return self._on_node(node, store, teller)
+        except StoppedError:  # before it began
+            if fresh:
+                unmake_run(job.out, folder=made)
+            raise
         finally:
             teller.end()
             store.unlock()
@@ -190,11 +194,11 @@ class Live:
         node.open()
         return node
 
-    def _on_node(self, node: LocalNode, store: RunStore, teller: Teller, *, fresh: bool) -> Record:
+    def _on_node(self, node: LocalNode, store: RunStore, teller: Teller) -> Record:
         prepared, clean = self._prepared, False
         self._node = node
         try:
-            agenda = self._first_version(node, prepared)
+            agenda = self._first_version(node, prepared, teller)
             agenda.began = agenda.clock
             teller.skip(len(agenda.history))
             if not is_warm(prepared.facts, prepared.tables["train"]):
@@ -219,35 +223,40 @@ class Live:
             node.close(clean=clean)
         self._refuse_killed()
         if stop.error:
-            self._refuse(stop, teller, fresh=fresh)
+            if stop.kind != "stopped":
+                teller.failed(stop.error)
+            raise failure(stop, self._hint(stop))
         assert params is not None
         return self._finish(prepared, agenda, host, params, timing, stop)
 
-    def _first_version(self, node: LocalNode, prepared: Prepared) -> Agenda:
+    def _first_version(self, node: LocalNode, prepared: Prepared, teller: Teller) -> Agenda:
         """What a driver decided is in its manifests; what orphans saved later counts as far as that reaches."""
         facts = prepared.facts
         told = max((one for one in self._saved if one.memory), key=lambda one: one.clock, default=None)
         memory = told.memory if told is not None else b""
         agenda = Agenda.resumed(prepared.pace, memory, [one.clock for one in self._saved])
         chosen = next((one for one in self._saved if one.clock == agenda.clock), None)
-        if self._saved:
-            keep_looks(self.job.out, agenda.looked)
-            self.observer.notice(f"goes on from clock {agenda.clock}")
         if chosen is None:
-            drop_after(self.job.out, -1)
             node.plane.first_version(facts.program.init(facts.seed))
-            return agenda
-        saved = chosen.load()
-        if saved["a"].shape[-1] != facts.layout.size:
+        else:
+            self._restore(node.plane, chosen, told, agenda)
+        if self._saved:
+            drop_after(self.job.out, -1 if chosen is None else chosen.clock)
+            keep_looks(self.job.out, agenda.looked)
+            teller.notice(f"goes on from clock {agenda.clock}")
+        return agenda
+
+    def _restore(self, plane: ArrayPlane, chosen: Checkpoint, told: Checkpoint | None, agenda: Agenda) -> None:
+        """Take up ``chosen``, with the kept parameters of ``told``, the newest that a driver's manifest names."""
+        saved, layout = chosen.load(), plane.facts.layout
+        if saved["a"].shape[-1] != layout.size:
             raise UsageError(
-                f"{self.job.out} was saved with {saved['a'].shape[-1]} parameters, this job has {facts.layout.size}: "
+                f"{self.job.out} was saved with {saved['a'].shape[-1]} parameters, this job has {layout.size}: "
                 "resume with the model and data that it was started with"
             )
         if told is not None and told is not chosen:
             saved["kept"] = told.load()["kept"]
-        node.plane.restore(saved, chosen.clock, agenda.kept)
-        drop_after(self.job.out, chosen.clock)
-        return agenda
+        plane.restore(saved, chosen.clock, agenda.kept)
 
     def _make_host(self, node: LocalNode, store: RunStore, agenda: Agenda, teller: Teller) -> DriverHost:
         plan, prepared = self.job.plan, self._prepared
@@ -281,15 +290,6 @@ class Live:
     def _refuse_killed(self) -> None:
         if self._killed:
             raise RunError("the run was killed; nothing was saved since the last checkpoint")
-
-    def _refuse(self, stop: Stop, teller: Teller, *, fresh: bool) -> NoReturn:
-        """Raise what the run failed of; one that was stopped before it began leaves nothing."""
-        if stop.kind != "stopped":
-            teller.failed(stop.error)
-        elif fresh:
-            teller.end()
-            unmake_run(self.job.out, folder=True)
-        raise failure(stop, self._hint(stop))
 
     def _hint(self, stop: Stop) -> str:
         """What to do after ``stop``; nothing where it would happen again."""

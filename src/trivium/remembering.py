@@ -39,11 +39,6 @@ def open_run(job: Job, prepared: Prepared) -> RunStore:
         raise StorageError(
             f"cannot make the run directory {run}: {error.strerror}; choose another with -o/--out"
         ) from None
-    try:
-        _check_space(run, prepared.facts)
-    except StorageError:
-        unmake_run(run, folder=made)
-        raise
     store = RunStore(run, prepared.facts.shards)
     store.lock()
     try:
@@ -51,6 +46,7 @@ def open_run(job: Job, prepared: Prepared) -> RunStore:
             raise UsageError(f"{run} has come into use meanwhile; give another directory")
         store.take_over(0.0, log.info)
         try:
+            _check_space(run, prepared.facts)
             write_whole(run / "plan.json", as_json(describe_plan(job, prepared)))
             write_whole(run / "data.json", as_json(describe_data(job, prepared.tables)))
         except BaseException:

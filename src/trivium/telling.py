@@ -221,8 +221,7 @@ class Teller:
         self._job, self._observer, self._prepared, self._began = job, observer, prepared, began
         self._stage = ""
         self._stage_began = began
-        self._notes = self._looks = self._segments = 0
-        self._last: Progress | None = None
+        self._notes = self._looks = 0
         self._seen: tuple[float, int, NDArray[np.float64]] | None = None
         self._pen = Aside("pen", self._write, lambda: None)
 
@@ -254,19 +253,22 @@ class Teller:
         self._news(host)
         if driver.agenda.clock or host.board.figures[:, boards.APPLIED].any():
             progress, self._seen = progress_of(self._job, self._prepared, host, self._seen)
-            self._last = progress
             self._tell("progress", progress)
 
     def _news(self, host: DriverHost) -> None:
         driver = host.driver
         for note in driver.notes[self._notes :]:
-            self._tell("notice", note.text)
-            self._event("notice", note.text)
+            self.notice(note.text)
         self._notes = len(driver.notes)
         lines = [self._line(one, driver) for one in driver.agenda.history[self._looks :]]
         self._looks = len(driver.agenda.history)
         if lines:
             self._pen.submit(lines)
+
+    def notice(self, text: str) -> None:
+        """Something that the person should know."""
+        self._tell("notice", text)
+        self._event("notice", text)
 
     def _event(self, kind: str, text: str) -> None:
         self._pen.submit({"time": time.time(), "kind": kind, "text": text})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from trivium.cli.asked import Asked
 from trivium.cli.loading import Rows, bounds, describe, load
 from trivium.cli.screen import Screen
-from trivium.cli.signals import Signals
+from trivium.cli.signals import Interrupted, Signals
 from trivium.errors import TriviumError, UsageError
 from trivium.observe.progress import Display, open_display
 from trivium.observe.summary import Line, data_lines, plan_text, stopping_text
@@ -55,7 +55,7 @@ def train(asked: Asked) -> int:
         screen.told([*head, ("run", str(job.out))])
         try:
             return _run(job, display, screen, signals, asked.as_json, reading)
-        except TriviumError:
+        except (TriviumError, Interrupted):
             with contextlib.suppress(OSError):
                 job.out.rmdir()  # nothing was started: leave no empty folder behind
             raise

@@ -247,9 +247,7 @@ class Driver(Role):
             return self._assign(now)
         self._go("acting")
         if isinstance(self._action, KeepBest):
-            return self._perform(
-                self._action, now
-            )  # some holders may have kept it already: then all must, before a save
+            return self._perform(self._action, now)  # some holders may have kept it: then all must before a save
         if not trains:
             return self._act(now)
         return self._ask(self.members.holders, Proceed(clocks.pop()))  # what the lease that was cut short came to
@@ -321,10 +319,12 @@ class Driver(Role):
         """
         if self.checkpoint_every is None or self._armed:
             return []
-        later = max(self.checkpoint_every, 2 * self._interval)
-        if not self._interval:
-            later = min(self.checkpoint_every, FIRST_CHECKPOINT)
-        self._interval = min(later, self.checkpoint_every) if self.agenda.clock > self._armed_at else later
+        if self._armed_at < 0:
+            self._interval = min(self.checkpoint_every, FIRST_CHECKPOINT)
+        elif self.agenda.clock > self._armed_at:
+            self._interval = self.checkpoint_every
+        else:
+            self._interval = max(self.checkpoint_every, 2 * self._interval)
         self._armed, self._armed_at = True, self.agenda.clock
         return [SetTimer("checkpoint", now + self._interval)]
 

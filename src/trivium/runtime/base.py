@@ -19,10 +19,10 @@ class Snapshots(Protocol):
     """What a store is given to write from."""
 
     def snapshot(self, shard: int, clock: int) -> Any:
-        """``shard`` as of ``clock``, kept parameters included."""
+        """A copy of ``shard`` as of ``clock``, kept parameters included. Raises RunError where it is not there."""
 
 
-class Plane(Protocol):
+class Plane(Snapshots, Protocol):
     """What one process can do with bulk data."""
 
     def carry_out(self, work: Work) -> Any:
@@ -30,9 +30,6 @@ class Plane(Protocol):
 
     def read(self, clock: int) -> None:
         """Hold all shards readable at ``clock`` until the next call."""
-
-    def snapshot(self, shard: int, clock: int) -> Any:
-        """A copy of ``shard`` as of ``clock``, kept parameters included. Raises RunError where it is not there."""
 
 
 class Store(Protocol):

@@ -268,12 +268,6 @@ class DriverHost(RoleHost):
             self.show(self)
         return found
 
-    def turn(self) -> None:
-        """As every host's, and a look around even where mail never ends."""
-        super().turn()
-        if time.monotonic() >= self._next_look:
-            self.poll()
-
     def _bury(self, index: int, how: str) -> PeerLost:
         """After a death: nobody waits for its mail or its pins."""
         self.mail.reset(index)

@@ -158,7 +158,8 @@ class Pool:
         seat = min(fits, key=lambda seat: seat.xla_threads != wanted, default=None)
         if seat is None:
             seat = self._fork_anew()
-            self.exits().pop(seat.pid, None)  # an earlier child may have had its number
+            self.exits()
+            self._ends.pop(seat.pid, None)  # an earlier child may have had its number
         else:
             self._idle.remove(seat)
         seat.xla_threads = wanted if wanted is not None else seat.xla_threads
