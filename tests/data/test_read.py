@@ -20,7 +20,7 @@ def idx_pair(folder: Path) -> None:
 def test_the_format_follows_from_the_content(tmp_path):
     idx_pair(tmp_path)
     assert read(tmp_path).spec.features == 2
-    assert read(str(tmp_path / "train-images-idx3-ubyte")).scale == 1 / 255
+    assert read(str(tmp_path / "train-images-idx3-ubyte")).table().scale == 1 / 255
     (tmp_path / "misnamed.png").write_bytes(gzip.compress(b"1 1:2\n-1 3:4\n"))
     assert read(tmp_path / "misnamed.png", threads=1).spec.nnz == 2
     assert read("synthetic:30x4").spec.rows == 30
@@ -30,54 +30,59 @@ def test_the_format_follows_from_the_content(tmp_path):
 def test_options_reach_the_reader(tmp_path):
     path = tmp_path / "t"
     path.write_text("1 1:2\n")
-    table = read(path, features=9, classes=(0, 1), format="libsvm")
+    table = read(path, features=9, classes=(0, 1), format="libsvm").table()
     assert (table.spec.features, table.classes, table.columns["y"].tolist()) == (9, (0.0, 1.0), [1])
-    assert read("sklearn:digits", classes=()).columns["y"].dtype == np.float32
-    reversed_ = read("sklearn:breast_cancer", features=30, classes=(1, 0))
-    np.testing.assert_array_equal(reversed_.columns["y"], 1 - read("sklearn:breast_cancer").columns["y"])
+    assert read("sklearn:digits", classes=()).table().columns["y"].dtype == np.float32
+    turned = read("sklearn:breast_cancer", features=30, classes=(1, 0)).table()
+    np.testing.assert_array_equal(turned.columns["y"], 1 - read("sklearn:breast_cancer").table().columns["y"])
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"PAR1....", "Parquet"),
         (b"\x93NUMPY\x01", "NumPy file"),
         (b"PK\x03\x04", "zip"),
         (b"\x80\x04\x95", "pickle"),
         (b'{"a": 1}', "JSON"),
-        (b"a,b,c\n1,2,3\n", "commas or tabs"),
         (b"\x7fELF\0\0\0", "no known format"),
     ],
 )
 def test_foreign_files_are_answered_with_what_can_be_read(tmp_path, content, words):
     path = tmp_path / "file"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=rf"{words}.*can be read: LIBSVM text or IDX"):
+    with pytest.raises(DataError, match=rf"this is (a |an )?{words}.*can be read: arrow, csv, idx"):
         read(path)
+
+
+def test_a_damaged_file_of_a_known_format_is_told_when_it_is_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"PAR1....")
+    with pytest.raises(DataError, match=r"file: .*Parquet"):
+        read(tmp_path / "file").table()
 
 
 @pytest.mark.parametrize(
     ("source", "options", "words"),
     [
-        ("synthetic:30x4", {"format": "csv"}, "unknown format 'csv'.*allowed: idx, libsvm, sklearn, synthetic"),
+        ("synthetic:30x4", {"format": "cvs"}, r"unknown format 'cvs' \(did you mean 'csv'\?\)"),
+        ("synthetic:30x4", {"format": "csv"}, "synthetic:30x4 is made, not read"),
         ("synthetic:30x4", {"part": "tset"}, r"unknown part 'tset' \(did you mean 'test'\?\)"),
-        ("synthetic:30x4", {"features": 5}, "has 4 features, expected features=5"),
-        ("synthetic:30x4", {"classes": (0, 1)}, r"label -1.0 is none of classes=\(0, 1\)"),
-        ("http:x", {}, "nor a name that is known; can be read"),
+        ("synthetic:30x4", {"features": 5}, "features=5: its rows have 4 features"),
+        ("synthetic:30x4", {"classes": (0, 1)}, r"found -1.0, expected one of the classes \(0, 1\)"),
+        ("http:x", {}, "http:x: no such file"),
+        ("http://a/b.csv", {}, "download the file"),
         ("nowhere", {}, "no such file"),
         ("x" * 5000, {}, "cannot be opened"),
-        ("/", {}, "a folder without IDX files"),
         ("/dev/null", {}, "device"),
     ],
 )
 def test_sources_and_options_that_are_none(source, options, words):
     with pytest.raises(DataError, match=words):
-        read(source, **options)
+        read(source, **options).table()
 
 
 def test_a_libsvm_file_has_no_parts(tmp_path):
     (tmp_path / "t").write_text("1 1:2\n")
-    with pytest.raises(DataError, match="give the path of the test file"):
+    with pytest.raises(DataError, match="part='test' is nothing that libsvm has a use for"):
         read(tmp_path / "t", part="test")
 
 
@@ -88,6 +93,8 @@ def test_formats_are_all_known():
 
 
 def test_test_rows_are_the_test_part_where_there_is_one(tmp_path):
+    assert part_of_test(str(tmp_path)) == "train"
+    idx_pair(tmp_path)
     assert part_of_test(str(tmp_path)) == "test"
     assert [part_of_test(source) for source in ("sklearn:digits", "synthetic:9x9")] == ["test", "test"]
     assert part_of_test("a9a.t") == "train"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from trivium.data.spool import DiskSpool
 from trivium.data.table import Csr, Table
 from trivium.runtime import child
 from trivium.runtime.child import receive_launch, send_launch
@@ -101,14 +102,15 @@ def test_cores_that_cannot_be_had_are_said_and_not_died_of(link, monkeypatch):
 def test_tables_are_shipped_as_they_are():
     x = Csr(np.array([0, 2, 3]), np.array([0, 4, 1], np.int32), np.array([1.0, 2.0, 3.0], np.float32), 5)
     table = Table({"x": x, "y": np.array([1, 0], np.int32)}, ("no", "yes"), 0.5, "small")
-    arrays, shipped = ship_tables({"train": table})
+    arrays, shipped, files = ship_tables({"train": table})
+    assert files == []
     plan = ArenaPlan()
     for name, one in arrays.items():
         plan.add(name, one.dtype, one.shape)
     with_memory = Arena.create(plan, "test")
     for name, one in arrays.items():
         with_memory[name][...] = one
-    opened = {name: one.open(with_memory) for name, one in shipped}["train"]
+    opened = {name: one.open(with_memory, []) for name, one in shipped}["train"]
     assert (opened.classes, opened.scale, opened.name) == (("no", "yes"), 0.5, "small")
     got = opened.columns["x"]
     assert got.width == 5 and opened.columns["y"].tolist() == [1, 0]
@@ -116,3 +118,19 @@ def test_tables_are_shipped_as_they_are():
         np.testing.assert_array_equal(getattr(got, name), getattr(x, name))
     del opened, got
     with_memory.close()
+
+
+def test_rows_in_files_are_shipped_by_descriptor_each_file_once(tmp_path):
+    spool = DiskSpool(tmp_path)
+    spool.add({"x": np.arange(6.0, dtype=np.float32).reshape(3, 2), "y": np.array([0, 1, 1], np.int32)})
+    columns, mapped = spool.finish()
+    table = Table(columns, (0.0, 1.0), mapped=mapped)
+    arrays, shipped, files = ship_tables({"train": table, "test": table})
+    assert arrays == {} and len(files) == 2
+    fds = [os.open(one.path, os.O_RDONLY) for one in files]
+    opened = {name: one.open(None, fds) for name, one in shipped}
+    for fd in fds:
+        os.close(fd)
+    for got in opened.values():
+        np.testing.assert_array_equal(got.columns["x"], [[0, 1], [2, 3], [4, 5]])
+        assert got.columns["y"].tolist() == [0, 1, 1] and set(got.mapped) == {"x", "y"}

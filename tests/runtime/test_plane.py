@@ -7,14 +7,16 @@ import pytest
 
 from trivium.core.lanes import Part, share, subtrees
 from trivium.core.messages import BEST, Adopt, Apply, EvaluateRows, Fold, Gradient, KeepShard
-from trivium.data.batches import BatchPlan
+from trivium.data.batches import BatchPlan, Strides
+from trivium.data.spool import DiskSpool
 from trivium.data.table import Table
+from trivium.ending import params_digest
 from trivium.errors import RunError
 from trivium.job import Job, prepare
-from trivium.live import params_digest
 from trivium.plan import Plan, Stopping
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
+from trivium.runtime.paging import OVER
 from trivium.runtime.plane import ArrayPlane, Facts
 from trivium.testing.simulating import private_arrays
 
@@ -30,14 +32,14 @@ def table():
     return Table({"x": x, "y": y, "weight": weight}, (0.0, 1.0))
 
 
-def planes(table, name="sgd", shards=1, count=2, batch=None, reproducible=True, l2=0.01, lr=0.25):
+def planes(table, name="sgd", shards=1, count=2, batch=None, reproducible=True, l2=0.01, lr=0.25, strides=None):
     """``count`` planes over the same arrays, the first version committed."""
     options = {"lr": lr} if name == "sgd" else {"tol": 0.0}
     program = model("logistic").for_data(table.spec)
     facts = Facts(
         program,
         optimizer(name, **options),
-        BatchPlan(ROWS, LANES, batch, seed=1),
+        BatchPlan(ROWS, LANES, batch, seed=1, strides=strides),
         LANES,
         shards,
         count,
@@ -249,7 +251,7 @@ def test_a_plane_that_is_closed_holds_no_thread(table):
     job = Job(
         model("logistic"),
         table,
-        Plan(threads=2, reproducible=True, lanes=LANES),
+        Plan("sequential", threads=2, reproducible=True, lanes=LANES),
         Path("never"),
         stopping=Stopping(max_iter=2),
     )
@@ -265,3 +267,32 @@ def test_a_plane_that_is_closed_holds_no_thread(table):
     for thread in threads:
         thread.join(5.0)
     assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize("reproducible", [True, False])
+def test_strips_sum_to_the_same_and_do_not_depend_on_who_computes(table, reproducible):
+    whole, cut, digests = planes(table, reproducible=reproducible), [], set()
+    clock(whole, 0, share(LANES, 2))
+    for count in (1, 2, 4) if reproducible else (2,):
+        made = planes(table, reproducible=reproducible, strides=Strides(2, 4, 5))
+        clock(made, 0, share(LANES, count))
+        cut.append(params(made[0], 1))
+        digests.add(params_digest(made[0].facts.layout, cut[-1]))
+    np.testing.assert_allclose(cut[0], params(whole[0], 1), rtol=1e-9, atol=1e-12)
+    assert len(digests) == 1
+    work = EvaluateRows(1, ("train", "valid"), Part(0, LANES))
+    for one, other in zip(whole[0].carry_out(work), made[0].carry_out(work), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
+def test_rows_that_were_passed_are_let_go_of(table, tmp_path):
+    spool = DiskSpool(tmp_path)
+    spool.add(table.columns)
+    columns, mapped = spool.finish()
+    on_disk = Table(columns, table.classes, mapped=mapped)
+    made = planes(on_disk, strides=Strides(2, 4, 5))
+    let_go = []
+    made[0]._pagers["train"]._advise = lambda start, size, advice: let_go.append((start, size)) if advice == OVER else 0
+    clock(made, 0, [Part(0, LANES)])
+    x = columns["x"]
+    assert sum(size for start, size in let_go if 0 <= start - x.ctypes.data < x.nbytes) > 0.8 * x.nbytes

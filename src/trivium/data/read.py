@@ -1,78 +1,200 @@
-"""One way in: a path or a name to a ``Table``, whatever the format; and the cut into training and validation rows."""
+"""One way in: a path, a pattern, a folder, a URL or a name to a ``Dataset``, whatever the format."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from trivium.data.sources import idx, labels, synthetic
+from trivium.data.cache import Cache
+from trivium.data.dataset import Dataset, Share, Wanted, share_index
+from trivium.data.frame import Source
+from trivium.data.reading import Reading
 from trivium.data.sources.arrays import from_arrays
+from trivium.data.sources.formats import FORMATS
 from trivium.data.sources.libsvm import read_libsvm
-from trivium.data.sources.stream import ByteStream, is_folder
 from trivium.data.table import Table
+from trivium.data.transforms.base import Transform
 from trivium.errors import DataError, unknown
 
-__all__ = ["FORMATS", "READABLE", "from_arrays", "part_of_test", "read", "read_libsvm", "split"]
+__all__ = [
+    "FORMATS",
+    "PARTS",
+    "from_arrays",
+    "from_arrow",
+    "from_generator",
+    "from_pandas",
+    "from_polars",
+    "part_of_test",
+    "read",
+    "read_libsvm",
+    "split",
+]
 
-FORMATS = ("libsvm", "idx", "synthetic", "sklearn")
-READABLE = (
-    "LIBSVM text or IDX (MNIST) files, plain, gzip or xz; a folder of IDX files; synthetic:ROWSxCOLUMNS[:SEED]; "
-    + "; ".join(synthetic.SKLEARN_NAMES)
-)
-_FOREIGN = {
-    b"PAR1": "a Parquet file",
-    b"ARROW1": "an Arrow file",
-    b"\x93NUMPY": "a NumPy file; load it and use from_arrays",
-    b"PK\x03\x04": "a zip archive (or .npz); unpack it",
-    b"\x89HDF": "an HDF5 file",
-    b"BZh": "packed with bzip2; unpack it or pack it with gzip",
-    b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it or pack it with gzip",
-    b"\x80\x04": "a pickle, which is never read",
-    b"\x80\x05": "a pickle, which is never read",
-    b"{": "JSON",
-    b"[": "JSON or a settings file",
-}
+PARTS = ("train", "test")
 
 
 def read(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
+    label: str | None = None,
+    weight: str | None = None,
     format: str | None = None,  # noqa: A002 - the field's word for it
-    part: str = "train",
-    features: int | None = None,
+    features: int | Sequence[str] | None = None,
     classes: Sequence[float | str] | None = None,
+    types: Mapping[str, str] | None = None,
+    missing: Sequence[str] | None = None,
+    prep: str | Sequence[Transform] | None = None,
+    dtype: str | None = None,
+    max_bad_rows: int = 0,
+    resize: tuple[int, int] | None = None,
+    part: str = "train",
+    like: Dataset | Reading | None = None,
     threads: int | None = None,
-) -> Table:
-    """Read ``source``: a path, ``synthetic:ROWSxCOLUMNS[:SEED]`` or ``sklearn:NAME``.
+    cache: bool | Cache = True,
+) -> Dataset:
+    """The rows at ``source``; they are read when somebody needs them.
 
-    ``format`` is one of ``FORMATS`` (default: from the content). ``part`` is "train" or "test", where the source has
-    both. Read a test set with ``features`` and ``classes`` of the training set's ``spec``; ``classes=()`` asks for
-    regression. ``threads`` at most (default: all allowed cores).
+    ``source``: a path, a pattern (``part-*.csv``), a folder, a list of these, a URL (``s3://…``, ``gs://…``,
+    ``hdfs://…``), ``synthetic:ROWSxCOLUMNS[:SEED]`` or ``sklearn:NAME``. ``format`` is one of ``FORMATS`` (default:
+    from the content).
+
+    ``label`` and ``weight`` name columns (default: a column called label, target, y or class). ``features``: how many
+    there are (LIBSVM), or which columns. ``classes``: the labels in order; ``()`` asks for regression. ``types``:
+    column to "number", "category", "text", "time" or "skip". ``missing``: what stands for a missing value. ``prep``:
+    steps, as ``"log1p,normalize"`` or objects of ``trivium.transforms``. ``dtype``: "float32" or "float64".
+
+    At most ``max_bad_rows`` rows that cannot be read are passed over. ``resize``: (height, width) that images are
+    brought to. ``part``: "train" or "test", where the source has both. ``like``: what these rows are to be read like, as
+    test rows like the training rows. ``threads`` at most (default: all allowed cores). ``cache``: whether parsed rows
+    are kept on the disk, or which cache keeps them.
 
     >>> read("synthetic:1000x20").spec.features
     20
 
     Raises ``DataError``: which file, which line, what was found, what was expected.
     """
-    name = os.fspath(source)
-    if format is not None and format not in FORMATS:
-        raise DataError(unknown("format", format, FORMATS))
-    if part not in synthetic.PARTS:
-        raise DataError(unknown("part", part, synthetic.PARTS))
-    kind = format or _format_of(name)
-    if kind == "libsvm":
-        if part != "train":
-            raise DataError(f"part={part!r}: a LIBSVM file has no parts; give the path of the test file")
-        return read_libsvm(name, features=features, classes=classes, threads=threads)
-    if kind == "idx":
-        return idx.read_idx(name, part=part, features=features, classes=classes)
-    made = synthetic.read_synthetic(name, part) if kind == "synthetic" else synthetic.read_sklearn(name, part)
-    return _as_expected(made, features, classes)
+    from trivium.data.transforms import parse_prep
+
+    if part not in PARTS:
+        raise DataError(unknown("part", part, PARTS))
+    steps = parse_prep(prep or ())
+    fit = like.reading if isinstance(like, Dataset) else like
+    if fit is not None:
+        _refuse_both(label=label, weight=weight, features=features, classes=classes, prep=prep, dtype=dtype)
+        types = fit.encoding.types if types is None else types
+    given: dict[str, Any] = {"types": dict(types)} if types else {}
+    if missing is not None:
+        given["missing"] = tuple(missing)
+    if max_bad_rows:
+        given["max_bad_rows"] = max_bad_rows
+    if resize is not None:
+        given["resize"] = resize
+    if part == "test":
+        given["part"] = part
+    made = _source(source, format, given, features)
+    columns = features if features is None or isinstance(features, int) else tuple(features)
+    wanted = Wanted(label, weight, columns, None if classes is None else tuple(classes), dtype)
+    kept = cache if isinstance(cache, Cache) else Cache() if cache else None
+    return Dataset(made, wanted, steps, fit, cache=kept, threads=threads)
+
+
+def _refuse_both(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise DataError(f"{name}={value!r}: follows from like= already; give one of the two")
+
+
+def from_pandas(frame: Any, **options: Any) -> Dataset:
+    """The rows of a pandas ``DataFrame``; its index is not a column. Options as those of ``read``.
+
+    >>> import pandas as pd
+    >>> data = from_pandas(pd.DataFrame({"age": [31, 64], "city": ["Rome", "Oslo"], "label": [0, 1]}))
+    >>> data.reading.encoding.names()
+    ['age', 'city=Oslo', 'city=Rome']
+    """
+    return _in_memory(frame, options)
+
+
+def from_polars(frame: Any, **options: Any) -> Dataset:
+    """The rows of a Polars ``DataFrame``. Options as those of ``read``.
+
+    >>> import polars as pl
+    >>> from_polars(pl.DataFrame({"x": [1.0, 2.0], "y": [0, 1]})).spec.rows
+    2
+    """
+    return _in_memory(frame, options)
+
+
+def from_arrow(table: Any, **options: Any) -> Dataset:
+    """The rows of a pyarrow ``Table`` or ``RecordBatch``. Options as those of ``read``.
+
+    >>> import pyarrow as pa
+    >>> from_arrow(pa.table({"x": [1.0, 2.0], "y": [0, 1]})).spec.classes
+    (0.0, 1.0)
+    """
+    return _in_memory(table, options)
+
+
+def from_generator(make: Callable[[], Any], **options: Any) -> Dataset:
+    """The rows that ``make()`` gives each time it is called: pairs (x, y) of arrays or rows, or mappings of columns.
+
+    Options as those of ``read``.
+
+    >>> import numpy as np
+    >>> def batches():
+    ...     for seed in range(3):
+    ...         yield np.full((2, 4), seed, np.float32), np.array([0, 1])
+    >>> from_generator(batches).spec.rows
+    6
+    """
+    from trivium.data.sources.generated import GeneratedSource
+
+    return _dataset(GeneratedSource(make), options)
+
+
+def _in_memory(frame: Any, options: dict[str, Any]) -> Dataset:
+    from trivium.data.sources.inmemory import InMemorySource
+
+    kinds = {name: options.pop(name) for name in ("types",) if name in options}
+    return _dataset(InMemorySource(frame, **kinds), options)
+
+
+def _dataset(source: Source, options: dict[str, Any]) -> Dataset:
+    """A data set of ``source``, with what of ``read``'s options has a meaning for it."""
+    from trivium.data.transforms import parse_prep
+
+    prep = options.pop("prep", None)
+    steps = parse_prep(prep or ())
+    like, threads = options.pop("like", None), options.pop("threads", None)
+    fit = like.reading if isinstance(like, Dataset) else like
+    names = [field.name for field in dataclasses.fields(Wanted)]
+    for name in options:
+        if name not in names:
+            raise DataError(unknown("option", name, [*names, "prep", "like", "threads", "types"]))
+    for name in ("features", "classes"):
+        if options.get(name) is not None and not isinstance(options[name], int):
+            options[name] = tuple(options[name])
+    return Dataset(source, Wanted(**options), steps, fit, threads=threads)
+
+
+def _source(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    format: str | None,  # noqa: A002 - as in read
+    given: dict[str, Any],
+    features: int | Sequence[str] | None,
+) -> Source:
+    """The source that ``source`` is, by its format."""
+    from trivium.data.sources.places import format_of, resolve
+    from trivium.data.sources.registry import source_of
+
+    places = resolve(source)
+    kind = format_of(places, format)
+    if kind == "libsvm" and isinstance(features, int):
+        given["features"] = features  # else an index far beyond all others is taken for a slip
+    return source_of(kind, places, given)
 
 
 def part_of_test(source: str) -> str:
@@ -81,8 +203,8 @@ def part_of_test(source: str) -> str:
     >>> part_of_test("sklearn:digits"), part_of_test("a9a.t")
     ('test', 'train')
     """
-    parted = source.startswith(("synthetic:", "sklearn:")) or Path(source).is_dir()
-    return "test" if parted else "train"
+    parted = source.startswith(("synthetic:", "sklearn:"))
+    return "test" if parted or (Path(source).is_dir() and any(Path(source).glob("*images*idx*"))) else "train"
 
 
 def split(table: Table, fraction: float, seed: int = 0) -> tuple[Table, Table]:
@@ -90,58 +212,14 @@ def split(table: Table, fraction: float, seed: int = 0) -> tuple[Table, Table]:
 
     A seeded permutation decides; rows keep their order. Raises ``DataError`` where either would be empty.
 
-    >>> [len(side) for side in split(read("synthetic:1000x20"), 0.1)]
+    >>> [len(side) for side in split(read("synthetic:1000x20").table(), 0.1)]
     [900, 100]
     """
-    rows = len(table)
-    if not 0 < fraction < 1:
-        raise DataError(f"a validation part of {fraction} of the rows: expected a number between 0 and 1, as 0.1")
-    held = round(rows * fraction)
-    if not 0 < held < rows:
-        raise DataError(f"a validation part of {fraction} of {rows} rows leaves one side empty; change it or add rows")
-    order = np.random.default_rng(seed).permutation(rows)
+    import hashlib
+
     sides = []
-    for side, index in (("train", order[held:]), ("valid", order[:held])):
+    for side in ("train", "valid"):
+        index = share_index(len(table), Share(fraction, seed, side))
         mark = hashlib.sha256(f"{table.fingerprint}:{side}:{fraction!r}:{seed}".encode()).hexdigest()
-        sides.append(dataclasses.replace(table.rows(np.sort(index)), fingerprint=mark))
+        sides.append(dataclasses.replace(table.rows(index), fingerprint=mark))
     return sides[0], sides[1]
-
-
-def _format_of(name: str) -> str:
-    scheme = name.partition(":")[0]
-    if scheme in ("synthetic", "sklearn") and ":" in name:
-        return scheme
-    path = Path(name)
-    if is_folder(path):
-        if any(path.glob("*-images*")):
-            return "idx"
-        raise DataError(f"{path}: a folder without IDX files (train-images*); can be read: {READABLE}")
-    if scheme.isalpha() and scheme != name and not path.exists():
-        raise DataError(f"{name}: no such file, nor a name that is known; can be read: {READABLE}")
-    start = ByteStream(path).head(4096)
-    if idx.is_idx(start):
-        return "idx"
-    foreign = _foreign(start)
-    if foreign:
-        raise DataError(f"{path}: this is {foreign}; can be read: {READABLE}")
-    return "libsvm"
-
-
-def _foreign(start: bytes) -> str | None:
-    """What a file is that cannot be read; None if it may be LIBSVM text, whose reader words its own errors."""
-    for magic, what in _FOREIGN.items():
-        if start.startswith(magic):
-            return what
-    if b"\0" in start:
-        return f"no known format (it starts with {start[:8]!r})"
-    line = next((line for line in start.splitlines() if line.strip() and not line.lstrip().startswith(b"#")), b"")
-    if b":" not in line and (b"," in line or b"\t" in line.strip()):
-        return "a table with commas or tabs; load it and use from_arrays"
-    return None
-
-
-def _as_expected(table: Table, features: int | None, classes: Sequence[float | str] | None) -> Table:
-    if features is not None and features != table.spec.features:
-        raise DataError(f"{table.name}: has {table.spec.features} features, expected features={features}")
-    y, found = labels.recode(table.name, np.asarray(table.columns["y"]), table.classes, classes)
-    return dataclasses.replace(table, columns={**table.columns, "y": y}, classes=found)

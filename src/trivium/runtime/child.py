@@ -19,8 +19,8 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from trivium.core.lanes import Part
 from trivium.core.messages import Apply, Failed, Reply
 from trivium.core.role import Address, PeerLost, Role, Send, Work
 from trivium.core.spans import IDLE, Spans
-from trivium.data.table import Csr, Table
+from trivium.data.table import Csr, Mapped, Table
 from trivium.runtime import board as boards
 from trivium.runtime.board import Board
 from trivium.runtime.host import RoleHost, told
@@ -45,7 +45,7 @@ from trivium.runtime.store import RunStore
 __all__ = ["ChildHost", "Launch", "ShippedTable", "main", "receive_launch", "send_launch"]
 
 log = logging.getLogger(__name__)
-MOST_FDS = 8
+MOST_FDS = 64  # memory of the node, its data, and the files of mapped rows
 _shelf = KernelShelf()  # of this process, over all its runs
 HARD_END = 1.0  # seconds after the orphan timeout, and a process that cannot come to an end is ended
 SHOW_EVERY = 0.02
@@ -53,25 +53,37 @@ SHOW_EVERY = 0.02
 
 @dataclass(frozen=True)
 class ShippedTable:
-    """A table whose arrays lie in the data segment under ``prefix``."""
+    """A table whose arrays lie in the data segment under ``prefix``, or in files that come by descriptor.
+
+    ``files`` has the place of each file among the descriptors of the launch, and what is in it.
+    """
 
     prefix: str
     columns: tuple[tuple[str, int], ...]  # (name, width of a CSR column or -1)
     classes: tuple[Any, ...]
     scale: float
     name: str
+    files: Mapping[str, tuple[int, Mapped]] = field(default_factory=dict)
 
-    def open(self, arrays: Arena) -> Table:
-        """The table over mapped ``arrays``."""
+    def open(self, arrays: Arena | None, fds: Sequence[int]) -> Table:
+        """The table over ``arrays`` and the files behind ``fds``."""
+
+        def array(name: str) -> NDArray[Any]:
+            if name in self.files:
+                place, mapped = self.files[name]
+                return mapped.map(fds[place])
+            assert arrays is not None
+            return arrays[f"{self.prefix}.{name}"]
+
         columns: dict[str, Any] = {}
         for name, width in self.columns:
-            at = f"{self.prefix}.{name}"
-            columns[name] = (
-                arrays[at]
-                if width < 0
-                else Csr(arrays[f"{at}.indptr"], arrays[f"{at}.indices"], arrays[f"{at}.values"], width)
-            )
-        return Table(columns, self.classes, self.scale, self.name)
+            if width < 0:
+                columns[name] = array(name)
+            else:
+                parts = {at: array(at) for at in (f"{name}.{part}" for part in Csr.PARTS)}
+                columns[name] = Csr.of(parts, name, width)
+        mapped = {name: one for name, (_, one) in self.files.items()}
+        return Table(columns, self.classes, self.scale, self.name, mapped=mapped)
 
 
 @dataclass(frozen=True)
@@ -221,7 +233,7 @@ def _run_launch(link: socket.socket, launch: Launch, fds: list[int]) -> None:
     store = RunStore(launch.run, launch.facts.shards, launch.life)
     try:
         store.enter()
-        host, plane = _set_up(launch, arena, data, began, store)
+        host, plane = _set_up(launch, arena, data, fds[2:], began, store)
         watch = _Watch(link, host, launch.orphan_timeout)
         watch.start()
         _warm(launch, plane, host)
@@ -236,15 +248,17 @@ def _run_launch(link: socket.socket, launch: Launch, fds: list[int]) -> None:
         arena.close()
         if data is not None:
             data.close()
+        for fd in fds[2:]:
+            os.close(fd)
 
 
 def _set_up(
-    launch: Launch, arrays: Arena, data: Arena | None, began: float, store: RunStore
+    launch: Launch, arrays: Arena, data: Arena | None, files: Sequence[int], began: float, store: RunStore
 ) -> tuple[ChildHost, ArrayPlane]:
     board = Board(*(arrays[name] for name in ("words", "seconds", "waited", "figures", "usual")))
     spans = Spans(board.seconds[launch.index], board.waited[launch.index], began)
     node = NodeArrays(**{name: arrays[name] for name in NodeArrays.__dataclass_fields__})
-    tables = {name: shipped.open(data) for name, shipped in launch.tables} if data is not None else {}
+    tables = {name: shipped.open(data, files) for name, shipped in launch.tables}
     plane = ArrayPlane(launch.facts, node, launch.index, tables, launch.sample, spans, _shelf)
     mail = Mailboxes(arrays["mail"], launch.index, len(launch.addresses), launch.ring_bytes)
     host = ChildHost(

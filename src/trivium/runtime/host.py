@@ -46,7 +46,7 @@ from trivium.core.role import (
     Work,
 )
 from trivium.core.spans import IDLE, SEND, WAIT, Spans
-from trivium.errors import StorageError
+from trivium.errors import ProgramError, StorageError
 from trivium.runtime import board as boards
 from trivium.runtime.base import Plane, Store, as_asked
 from trivium.runtime.board import Board
@@ -395,8 +395,12 @@ class Aside:
 
 
 def told(error: BaseException) -> tuple[str, str]:
-    """The error that is being handled, and its traceback, short enough for a mailbox."""
-    return f"{type(error).__name__}: {error}"[: MOST_TRACE // 4], traceback.format_exc()[-MOST_TRACE:]
+    """The error that is being handled, where it was, and its traceback, short enough for a mailbox."""
+    words, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+    if isinstance(error, ProgramError):  # it says itself what was raised and where
+        words, trace = str(error), error.traceback or trace
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith("lane")]
+    return "\n".join([words[: MOST_TRACE // 4], *notes]), trace[-MOST_TRACE:]
 
 
 def _union(types: Sequence[type]) -> Any:

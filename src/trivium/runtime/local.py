@@ -6,6 +6,7 @@ The driver's host watches as well (``watch``). What is declared lost is killed a
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +21,10 @@ from trivium.core.lanes import Part
 from trivium.core.membership import Driver
 from trivium.core.role import Address, PeerLost, Retire, Role, StopRequested
 from trivium.core.spans import IDLE, Spans
-from trivium.data.table import Csr, Table
+from trivium.data.table import Csr, Mapped, Table, arrays_of
 from trivium.errors import LostError, ProgramError, StorageError, UsageError
 from trivium.runtime.board import Board, board_arrays
+from trivium.runtime.cages import Keeper
 from trivium.runtime.child import Launch, ShippedTable, send_launch
 from trivium.runtime.host import RoleHost, Trace
 from trivium.runtime.mailbox import Mailboxes
@@ -54,23 +56,27 @@ class Member:
     jax_threads: int | None = None
 
 
-def ship_tables(tables: dict[str, Table]) -> tuple[dict[str, NDArray[Any]], tuple[tuple[str, ShippedTable], ...]]:
-    """The arrays of ``tables`` under the names that ``ShippedTable.open`` looks for."""
+def ship_tables(
+    tables: dict[str, Table],
+) -> tuple[dict[str, NDArray[Any]], tuple[tuple[str, ShippedTable], ...], list[Mapped]]:
+    """The arrays of ``tables`` that are to be copied, under the names that ``ShippedTable.open`` looks for; how the
+    tables are put together; and the files that others are mapped from, each once.
+    """
     arrays: dict[str, NDArray[Any]] = {}
-    shipped = []
+    shipped, files = [], list[Mapped]()
     for name, table in tables.items():
-        columns = []
-        for key, column in table.columns.items():
-            at = f"{name}.{key}"
-            if isinstance(column, Csr):
-                for part in ("indptr", "indices", "values"):
-                    arrays[f"{at}.{part}"] = getattr(column, part)
-                columns.append((key, column.width))
+        mapped = {}
+        for key, array in arrays_of(table.columns):
+            if key in table.mapped:
+                one = table.mapped[key]
+                if one not in files:
+                    files.append(one)
+                mapped[key] = (files.index(one), one)
             else:
-                arrays[at] = column
-                columns.append((key, -1))
-        shipped.append((name, ShippedTable(name, tuple(columns), table.classes, table.scale, table.name)))
-    return arrays, tuple(shipped)
+                arrays[f"{name}.{key}"] = array
+        columns = tuple((key, column.width if isinstance(column, Csr) else -1) for key, column in table.columns.items())
+        shipped.append((name, ShippedTable(name, columns, table.classes, table.scale, table.name, mapped)))
+    return arrays, tuple(shipped), files
 
 
 def ring_bytes(lanes: int, sets: int, processes: int) -> int:
@@ -100,9 +106,12 @@ class LocalNode:
     spin: float
     orphan_timeout: float = 3.0
     life: str = ""
+    memory_per_worker: int | None = None
     seats: list[Seat] = field(default_factory=list)
     load_seconds: float = 0.0
     packed: list[bytes] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)  # open files that rows are mapped from
+    keeper: Keeper | None = None
     compile_seconds: float = 0.0  # of what this process compiled for all
 
     def open(self) -> None:
@@ -115,7 +124,7 @@ class LocalNode:
         self.plan.add("mail", "int64", (Mailboxes.nbytes(count, self.ring_bytes) // 8,))
         self.arena = Arena.create(self.plan, "node")
         began = time.perf_counter()
-        arrays, self.shipped = ship_tables(self.tables)
+        arrays, self.shipped, files = ship_tables(self.tables)
         self.data_plan = ArenaPlan()
         for name, one in arrays.items():
             self.data_plan.add(name, one.dtype, one.shape)
@@ -126,6 +135,14 @@ class LocalNode:
             raise
         for name, one in arrays.items():
             self.data[name][...] = one
+        try:
+            for mapped in files:
+                self.files.append(os.open(mapped.path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            self._let_go()
+            raise StorageError(
+                f"the cache of parsed rows is gone: {mapped.path} ({error.strerror}); start again, and it is made anew"
+            ) from None
         self.load_seconds = time.perf_counter() - began
         self.board = Board(*(self.arena[name] for name in ("words", "seconds", "waited", "figures", "usual")))
         self.mail = Mailboxes(self.arena["mail"], 0, count, self.ring_bytes)
@@ -146,8 +163,12 @@ class LocalNode:
     def launch(self) -> None:
         """Start every member; each says on the board when it is ready. Who died before that is found by the watch."""
         self.seats = self.pool.take([member.jax_threads for member in self.members])
+        if self.memory_per_worker is not None:
+            workers = [seat for member, seat in zip(self.members, self.seats, strict=True) if member.warm is not None]
+            self.keeper = Keeper(workers, self.memory_per_worker)
+            self.keeper.start()
         for member, seat, content in zip(self.members, self.seats, self.packed, strict=True):
-            fds = [self.arena.fd, self.data.fd] if member.warm is not None else [self.arena.fd]
+            fds = [self.arena.fd, self.data.fd, *self.files] if member.warm is not None else [self.arena.fd]
             try:
                 send_launch(seat.link, content, fds)
             except OSError as error:
@@ -188,13 +209,20 @@ class LocalNode:
 
     def close(self, *, clean: bool) -> None:
         """End or give back the processes, free the memory."""
+        if self.keeper is not None:
+            self.keeper.close()
         try:
             self.pool.give_back(self.seats, clean=clean)
         finally:
             self.seats = []
             self.plane.close()
-            self.arena.close()
-            self.data.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self.arena.close()
+        self.data.close()
+        while self.files:
+            os.close(self.files.pop())
 
 
 class DriverHost(RoleHost):
@@ -258,6 +286,8 @@ class DriverHost(RoleHost):
             return False
         self._next_look = now + (LOOK_EVERY if self.watch.complete else JOIN_EVERY)  # who is ready rings: look at once
         found = False
+        if self.node.keeper is not None:
+            self.node.keeper.look(now)
         for event in self.watch.look(now):  # one by one: see there
             self.feed(event)
             found = True

@@ -7,6 +7,7 @@ the optimizer's state and scalars, lie in slots; what is not committed does not 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -21,13 +22,14 @@ from trivium.core.messages import BEST, Adopt, Ahead, Apply, EvaluateRows, Fold,
 from trivium.core.reduce import additions, tree_additions
 from trivium.core.role import Work
 from trivium.core.spans import APPLY, COMPUTE, READ, Spans
-from trivium.data.batches import Batch, BatchPlan, LaneReader, lane_rows
+from trivium.data.batches import Batch, BatchPlan, LaneReader, NoPager, Pager, lane_rows
 from trivium.data.table import Table
 from trivium.errors import RunError
 from trivium.program.optimizers.base import Optimizer, State, Step
 from trivium.program.optimizers.totals import total
 from trivium.program.params import BLOCK, Layout, Shard
 from trivium.program.program import EVALUATION, Kernel, Program
+from trivium.runtime.paging import RowPager
 from trivium.runtime.shelf import KernelShelf
 from trivium.runtime.versions import SLOTS, Versions
 
@@ -152,7 +154,14 @@ class ArrayPlane:
         self._sizes = float(facts.program.delta_layout.nbytes), float(facts.layout.nbytes)
         self._blocks = list(arrays.blocks)
         self._stats = [memoryview(row).cast("B").cast("d") for row in arrays.stats]
-        self._reader = LaneReader(self.tables["train"], facts.batches) if "train" in self.tables else None
+        striding = facts.batches.strides is not None
+        self._pagers: dict[str, Pager] = {
+            name: RowPager(table) if striding and table.mapped else NoPager() for name, table in self.tables.items()
+        }
+        train = self.tables.get("train")
+        self._reader = None if train is None else LaneReader(train, facts.batches, self._pagers["train"])
+        self._strip = facts.batches.strides.strip if facts.batches.strides is not None else sys.maxsize
+        self._scratch: dict[int, NDArray[Any]] = {}  # of each kernel that goes over its rows in strips
         self._kernels: list[Kernel] = []
         self._rows = 0
         self._gathered: tuple[int, int, int, Any] | None = None  # rows read ahead: clock, lanes, what the kernel made
@@ -207,6 +216,13 @@ class ArrayPlane:
 
     def warm(self, part: Part) -> None:
         """Compile for the rows of ``part`` and run once, so that the first step is like all others."""
+        try:
+            self._warm(part)
+        except Exception as error:
+            error.add_note(f"lanes {part.lo} to {part.hi - 1}, before clock 0")
+            raise
+
+    def _warm(self, part: Part) -> None:
         facts = self.facts
         self._compile(self._most_rows(range(*part)))
         assert self._reader is not None
@@ -215,7 +231,8 @@ class ArrayPlane:
             for view in (*self.arrays.a, self.arrays.kept, self._private):
                 kernel.refresh(view)
             lanes = range(part.lo, part.lo + 1) if facts.reproducible else range(*part)
-            ready = kernel.read(self._reader.batch(lanes, 0))
+            batch = self._reader.batch(lanes, 0)
+            ready = kernel.read(batch if batch.index is not None else batch.strips(self._rows)[0])
             kernel.delta(self.arrays.a[0], ready, out, 0)
         self._kernels[0].evaluate(self.arrays.a[0], ready)
 
@@ -251,8 +268,8 @@ class ArrayPlane:
         """Rows of a compiled shape. Bits follow from it: reproducible, it is the same whoever has which lanes."""
         batches = self.facts.batches
         if self.facts.reproducible:
-            return max(1, *(batches.quota(lane) for lane in range(self.facts.lanes)))
-        return max(1, batches.largest(lanes))
+            return max(1, min(self._strip, max(batches.quota(lane) for lane in range(self.facts.lanes))))
+        return max(1, min(self._strip, batches.largest(lanes)))
 
     def _compile(self, rows: int) -> None:
         facts = self.facts
@@ -348,6 +365,13 @@ class ArrayPlane:
             self._delta(kernel, one, clock)
 
     def _delta(self, index: int, lanes: range, clock: int) -> None:
+        try:
+            self._delta_of(index, lanes, clock)
+        except Exception as error:  # of the person's program: it is told where it was
+            error.add_note(f"lanes {lanes.start} to {lanes.stop - 1}, clock {clock}")
+            raise
+
+    def _delta_of(self, index: int, lanes: range, clock: int) -> None:
         assert self._reader is not None
         if not self._kernels:
             self._compile(self._most_rows(lanes))
@@ -357,6 +381,9 @@ class ArrayPlane:
             self._differentiate(kernel, gathered[3], lanes.start, clock)
             return
         batch = self._reader.batch(lanes, clock)
+        if batch.index is None and len(batch) > self._strip:
+            self._delta_by_strips(index, batch, lanes.start, clock)
+            return
         if len(batch) > self._rows:
             self._compile(len(batch))  # more lanes than before: another worker's were moved here
             kernel = self._kernels[index]
@@ -368,6 +395,28 @@ class ArrayPlane:
         row = self._stats[lane]
         key = self.facts.batches.key(lane, clock) if kernel.random else 0
         row[0], row[1], row[2] = kernel.delta(self._view, ready, self._blocks[lane], key)
+
+    def _delta_by_strips(self, index: int, batch: Batch, lane: int, clock: int) -> None:
+        """Δ of more rows than are to be in memory at a time."""
+        kernel, pager, out = self._kernels[index], self._pagers["train"], self._blocks[lane]
+        scratch = self._scratch.get(index)
+        if scratch is None:
+            scratch = self._scratch[index] = self.facts.program.delta_layout.empty()
+        rows, weight, loss = 0.0, 0.0, 0.0
+        out[:] = 0
+        for number, strip in enumerate(batch.strips(self._strip)):
+            self._tick()
+            pager.soon([(strip.stop, min(strip.stop + self._strip, batch.stop))])
+            self._mark(READ)
+            ready = kernel.read(strip)
+            self._mark(COMPUTE)
+            key = self.facts.batches.key(lane, clock) + number if kernel.random else 0
+            r, w, x = kernel.delta(self._view, ready, scratch, key)
+            np.add(out, scratch, out=out)
+            rows, weight, loss = rows + r, weight + w, loss + x
+            pager.over([(strip.start, strip.stop)])
+        row = self._stats[lane]
+        row[0], row[1], row[2] = rows, weight, loss
 
     def _read_ahead(self, work: Ahead) -> None:
         (part,) = work.parts
@@ -537,7 +586,14 @@ class ArrayPlane:
         if not self._kernels:
             self._compile(self._most_rows(range(lane, lane + 1)))
         kernel = self._kernels[0]
-        return tuple(float(value) for value in kernel.evaluate(view, kernel.read(batch)))
+        if batch.index is not None or len(batch) <= self._strip:
+            return tuple(float(value) for value in kernel.evaluate(view, kernel.read(batch)))
+        sums = np.zeros(len(EVALUATION))
+        for strip in batch.strips(self._strip):
+            self._tick()
+            sums += kernel.evaluate(view, kernel.read(strip))
+            self._pagers[name].over([(strip.start, strip.stop)])
+        return tuple(sums.tolist())
 
     def _keep(self, work: KeepShard) -> None:
         held, keeper = self.held[work.shard], self.facts.processes + self.me

@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class Seat:
     dead: str = ""  # how it died
     killed: str = ""  # why it was killed; it may take its time to die
     xla_threads: int | None = None  # of XLA's client, once it has one: they cannot be changed
+    caged: Callable[[], bool] | None = None  # says whether its memory's bound was what killed it
 
     @property
     def pid(self) -> int:

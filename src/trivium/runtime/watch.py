@@ -180,6 +180,8 @@ class Watch:
 
     def _how(self, seat: Seat, how: str) -> str:
         """The zygote says how a child died, a moment after its descriptor does; it may have said why itself."""
+        if how == "SIGKILL" and seat.caged is not None and seat.caged():
+            return "killed by the kernel: it needed more than memory_per_worker"
         if how.startswith("SIG"):
             return how
         words = seat.last_words().strip()

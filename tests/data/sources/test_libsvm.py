@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
-from trivium.data.sources import libsvm
+from trivium.data.sources import lines
 from trivium.data.sources.libsvm import read_libsvm
 from trivium.data.table import Csr, Table
 from trivium.errors import DataError
@@ -127,7 +127,7 @@ def test_agrees_with_sklearn(tmp_path, monkeypatch_block, seed, rows, integer, p
 
 @pytest.fixture
 def monkeypatch_block(monkeypatch):
-    return lambda size: monkeypatch.setattr(libsvm, "_BLOCK", size)
+    return lambda size: monkeypatch.setattr(lines, "BLOCK", size)
 
 
 def test_a_test_set_is_read_with_what_the_training_set_had(write):

@@ -22,12 +22,22 @@ from trivium.data.sources.stream import ByteStream, is_folder
 from trivium.data.table import Table
 from trivium.errors import DataError, unknown
 
-__all__ = ["find_images", "is_idx", "read_idx", "read_idx_array"]
+__all__ = [
+    "find_images",
+    "image_pieces",
+    "image_sizes",
+    "is_idx",
+    "labels_beside",
+    "read_idx",
+    "read_idx_array",
+    "read_labels",
+]
 
 PREFIXES = {"train": "train", "test": "t10k"}
 _UNSIGNED_BYTE = 8
 _TYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 _MOST_BYTES = 1 << 36
+_LEAST_PIECE = 4 << 20
 
 
 def read_idx(
@@ -47,14 +57,7 @@ def read_idx(
     folder = Path(path)
     images_path = find_images(folder, part) if is_folder(folder) else folder
     images, images_hash = read_idx_array(images_path, least_dimensions=2)
-    labels_path = _labels_beside(images_path)
-    labels, labels_hash = read_idx_array(labels_path)
-    if labels.ndim != 1:
-        raise DataError(f"{labels_path}: has {labels.ndim} dimensions, expected 1 label a row; is it the images' file?")
-    if len(images) != len(labels):
-        raise DataError(
-            f"{images_path}: holds {len(images)} images, but {labels_path.name} {len(labels)} labels; fetch both again"
-        )
+    labels_path, labels, labels_hash = _labels_of(images_path, len(images))
     if not images.size:
         raise DataError(f"{images_path}: holds no pixel (sizes {images.shape}), expected at least one image")
     x = images.reshape(len(images), -1)
@@ -91,18 +94,68 @@ def read_idx_array(path: str | os.PathLike[str], least_dimensions: int = 1) -> t
     except MemoryError:
         raise DataError(f"{stream.path}: says it holds {shape}, more than the memory of this machine") from None
     at = 0
-    while rest or (rest := next(pieces, b"")):
-        if at + len(rest) > len(data):
-            raise DataError(f"{stream.path}: goes on behind its {len(data)} bytes of data ({shape}); fetch it again")
-        data[at : at + len(rest)] = np.frombuffer(rest, np.uint8)
-        at += len(rest)
-        rest = b""
-    if at < len(data):
-        raise DataError(
-            f"{stream.path}: ends after {at} bytes of data, expected {len(data)} ({shape}); it was cut short: fetch it "
-            "again"
-        )
+    for piece in _checked(stream.path, shape, rest, pieces):
+        data[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+        at += len(piece)
     return data.reshape(shape), stream.fingerprint
+
+
+def image_sizes(path: Path) -> tuple[int, int]:
+    """Images in an IDX file, and pixels of each, as its head says. Raises ``DataError``."""
+    shape, _ = _sizes(path, iter(ByteStream(path)), 2)
+    if not math.prod(shape):
+        raise DataError(f"{path}: holds no pixel (sizes {shape}), expected at least one image")
+    return shape[0], math.prod(shape[1:])
+
+
+def image_pieces(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """The images of an IDX file in order, some at a time, each a row of pixels. Raises ``DataError``."""
+    stream = ByteStream(path)
+    pieces = iter(stream)
+    shape, rest = _sizes(path, pieces, 2)
+    pixels = math.prod(shape[1:])
+    left = b""
+    for piece in _checked(path, shape, rest, pieces):
+        data = left + piece
+        whole = len(data) // pixels * pixels if len(data) >= _LEAST_PIECE else 0
+        if whole:
+            yield np.frombuffer(data, np.uint8, whole).reshape(-1, pixels)
+        left = data[whole:]
+    if left:
+        yield np.frombuffer(left, np.uint8).reshape(-1, pixels)
+
+
+def read_labels(images: Path, rows: int) -> NDArray[np.uint8]:
+    """The labels of a file of ``rows`` images. Raises ``DataError``: none beside it, not so many, something else."""
+    return _labels_of(images, rows)[1]
+
+
+def _labels_of(images: Path, rows: int) -> tuple[Path, NDArray[np.uint8], str]:
+    path = labels_beside(images)
+    if path is None:
+        names = " or ".join(_label_names(images))
+        raise DataError(f"{images}: its labels are missing, expected {names} beside it; fetch them")
+    found, mark = read_idx_array(path)
+    if found.ndim != 1:
+        raise DataError(f"{path}: has {found.ndim} dimensions, expected 1 label a row; is it the images' file?")
+    if len(found) != rows:
+        raise DataError(f"{images}: holds {rows} images, but {path.name} {len(found)} labels; fetch both again")
+    return path, found, mark
+
+
+def _checked(path: Path, shape: tuple[int, ...], rest: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """What follows the head, if it is as long as the head says."""
+    at, size = 0, math.prod(shape)
+    while rest or (rest := next(pieces, b"")):
+        at += len(rest)
+        if at > size:
+            raise DataError(f"{path}: goes on behind its {size} bytes of data ({shape}); fetch it again")
+        yield rest
+        rest = b""
+    if at < size:
+        raise DataError(
+            f"{path}: ends after {at} bytes of data, expected {size} ({shape}); it was cut short: fetch it again"
+        )
 
 
 def _sizes(path: Path, pieces: Iterator[bytes], least_dimensions: int) -> tuple[tuple[int, ...], bytes]:
@@ -134,14 +187,18 @@ def _at_least(path: Path, pieces: Iterator[bytes], start: bytes, size: int) -> b
     return start
 
 
-def _labels_beside(images: Path) -> Path:
+def labels_beside(images: Path) -> Path | None:
+    """The file of labels that belongs to a file of images, None where it is not there. Raises ``DataError``."""
+    for name in _label_names(images):
+        if (beside := images.with_name(name)).exists():
+            return beside
+    return None
+
+
+def _label_names(images: Path) -> list[str]:
     if "images" not in images.name:
         raise DataError(
             f"{images}: cannot tell its labels' file; expected 'images' in the name, and a file with 'labels' beside it"
         )
     name = images.name.replace("images", "labels").replace("idx3", "idx1")
-    candidates = [name, name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"]
-    for candidate in candidates:
-        if (beside := images.with_name(candidate)).exists():
-            return beside
-    raise DataError(f"{images}: its labels are missing, expected {' or '.join(candidates)} beside it; fetch them")
+    return [name, name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"]

@@ -10,15 +10,16 @@ import lzma
 import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from trivium.errors import DataError
 
-__all__ = ["GZIP_MAGIC", "XZ_MAGIC", "ByteStream", "is_folder", "regular_file"]
+__all__ = ["BOM", "GZIP_MAGIC", "XZ_MAGIC", "ByteStream", "is_folder", "neighbours", "regular_file"]
 
 GZIP_MAGIC = b"\x1f\x8b"
+BOM = b"\xef\xbb\xbf"  # of UTF-8
 XZ_MAGIC = b"\xfd7zXZ\x00"
 _RAW_PIECE = 1 << 18
 _PIECE = 1 << 20
@@ -38,7 +39,7 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     try:
         found = given.stat()
     except FileNotFoundError:
-        raise DataError(f"{given}: no such file; {_neighbours(given)}") from None
+        raise DataError(f"{given}: no such file; {neighbours(given)}") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise DataError(f"{given}: cannot be opened ({error}); give the path of a file that can be read") from None
     if stat.S_ISDIR(found.st_mode):
@@ -50,7 +51,8 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     return given
 
 
-def _neighbours(missing: Path) -> str:
+def neighbours(missing: Path) -> str:
+    """What to say of a path that is not there: the nearest name beside it, or that its folder is missing too."""
     folder = missing.parent
     if not folder.is_dir():
         return f"its folder {folder} does not exist either; check the path"
@@ -63,21 +65,34 @@ def _neighbours(missing: Path) -> str:
 class ByteStream:
     """Iterate once over the unpacked bytes of ``path``; then ``fingerprint`` is the SHA-256 of size and raw bytes.
 
-    Raises ``DataError`` where the file cannot be read, or is packed and cut short or damaged.
+    A file that is not this machine's own comes with its ``size`` and with ``opener``, which opens it for reading and
+    seeking. Raises ``DataError`` where the file cannot be read, or is packed and cut short or damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = regular_file(path)
-        self._size = self.path.stat().st_size
+    def __init__(
+        self, path: str | os.PathLike[str], size: int = 0, opener: Callable[[], BinaryIO] | None = None
+    ) -> None:
+        self.path = regular_file(path) if opener is None else Path(path)
+        self._size = self.path.stat().st_size if opener is None else size
+        self._open = opener or (lambda: self.path.open("rb"))
         self._hash = hashlib.sha256(f"{self._size}\n".encode())
         self._read = self._given = 0  # bytes, as they lie on the disk and unpacked
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            with self.path.open("rb") as file:
+            with self._open() as file:
                 for piece in self._unpacked(file):
                     self._given += len(piece)
                     yield piece
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read ({error}); check its permissions and its disk") from None
+
+    @property
+    def packed(self) -> bool:
+        """Whether the file is gzip or xz, by its first bytes."""
+        try:
+            with self._open() as file:
+                return file.read(len(XZ_MAGIC)).startswith((GZIP_MAGIC, XZ_MAGIC))
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error}); check its permissions and its disk") from None
 
@@ -94,7 +109,7 @@ class ByteStream:
     def head(self, size: int) -> bytes:
         """The first ``size`` unpacked bytes, or fewer if there are no more; hashes nothing."""
         parts = b""
-        for piece in ByteStream(self.path):
+        for piece in ByteStream(self.path, self._size, self._open):
             parts += piece[:size]
             if len(parts) >= size:
                 break

@@ -1,6 +1,9 @@
 """Data that comes with the installation: a generated two-class problem, and two small sets of scikit-learn.
 
 Names: ``synthetic:ROWSxCOLUMNS[:SEED]``, ``sklearn:digits``, ``sklearn:breast_cancer``.
+
+Generated rows come in partitions of 2²³ numbers, each with a random stream of its own, so that there may be more than
+memory holds, and threads make them side by side.
 """
 
 from __future__ import annotations
@@ -8,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +20,58 @@ from numpy.typing import NDArray
 from trivium.data.table import Table
 from trivium.errors import DataError, unknown
 
-__all__ = ["PARTS", "SKLEARN_NAMES", "make_two_class", "read_sklearn", "read_synthetic"]
+__all__ = [
+    "PARTS",
+    "SKLEARN_NAMES",
+    "Size",
+    "made_rows",
+    "make_two_class",
+    "read_sklearn",
+    "read_synthetic",
+    "scale_of",
+    "size_of",
+]
 
 PARTS = ("train", "test")
 _NAME = re.compile(r"synthetic:([0-9]{1,12})x([0-9]{1,9})(?::([0-9]{1,18}))?")
+_PARTITION = 1 << 23  # numbers
 _STEEPNESS = 4.0
+_DIGITS_SCALE = 1 / 16
 _TEST_SHARE = 0.2
 _SPLIT_SEED = 20170800
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many generated rows there are, how wide, and from which seed."""
+
+    rows: int
+    columns: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rows < 2 or self.columns < 1:
+            raise DataError(f"{self.rows} rows and {self.columns} columns: expected at least 2 rows and 1 column")
+        if self.seed < 0:
+            raise DataError(f"seed={self.seed}: expected 0 or more")
+
+    @property
+    def name(self) -> str:
+        """``synthetic:ROWSxCOLUMNS:SEED``."""
+        return f"synthetic:{self.rows}x{self.columns}:{self.seed}"
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are."""
+        return -(-self.rows // self._share)
+
+    def bounds(self, at: int) -> tuple[int, int]:
+        """The rows of partition ``at``: the first, and the one behind the last."""
+        return at * self._share, min((at + 1) * self._share, self.rows)
+
+    @property
+    def _share(self) -> int:
+        return max(1, _PARTITION // self.columns)
 
 
 def make_two_class(rows: int, columns: int, seed: int = 0, dtype: str = "float32", part: str = "train") -> Table:
@@ -38,39 +88,61 @@ def make_two_class(rows: int, columns: int, seed: int = 0, dtype: str = "float32
     >>> make_two_class(100, 5, seed=1).spec.classes
     (-1.0, 1.0)
     """
-    if rows < 2 or columns < 1:
-        raise DataError(f"{rows} rows and {columns} columns: expected at least 2 rows and 1 column")
+    size = Size(rows, columns, seed)
     if dtype not in ("float32", "float64"):
         raise DataError(f"dtype={dtype!r}: expected 'float32' or 'float64'")
-    if seed < 0:
-        raise DataError(f"seed={seed}: expected 0 or more")
     _check_part(part)
     _check_memory(rows * columns * np.dtype(dtype).itemsize)
-    plane = np.random.default_rng([seed, 0]).standard_normal(columns)
+    x, y = np.empty((rows, columns), dtype), np.empty(rows, np.int32)
+    for at in range(size.partitions):
+        start, stop = size.bounds(at)
+        _, y[start:stop] = made_rows(size, at, part, x[start:stop])
+    cut = f":{_PARTITION}" if size.partitions > 1 else ""
+    mark = _fingerprint(f"{size.name}:{dtype}:{part}{cut}")
+    return Table({"x": x, "y": y}, (-1.0, 1.0), name=size.name, fingerprint=mark)
+
+
+def made_rows(
+    size: Size, at: int, part: str = "train", x: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Partition ``at``: ``x`` (filled if given, else float32) and class indices 0 and 1.
+
+    >>> x, y = made_rows(Size(100, 5), 0)
+    >>> x.shape, x.dtype
+    ((100, 5), dtype('float32'))
+    """
+    start, stop = size.bounds(at)
+    x = np.empty((stop - start, size.columns), np.float32) if x is None else x
+    plane = np.random.default_rng([size.seed, 0]).standard_normal(size.columns)
     plane /= np.linalg.norm(plane)
-    stream = np.random.default_rng([seed, 1 + PARTS.index(part)])
-    x = np.empty((rows, columns), dtype)
-    if dtype == "float32":
-        stream.standard_normal(dtype=np.float32, out=x)
-    else:
-        stream.standard_normal(dtype=np.float64, out=x)
-    chance = 1 / (1 + np.exp(-_STEEPNESS * (x @ plane.astype(dtype)).astype(np.float64)))
-    y = (stream.random(rows) < chance).astype(np.int32)
-    if y.min() == y.max():  # a handful of rows may fall on one side
+    stream = np.random.default_rng([size.seed, 1 + PARTS.index(part), *([at] if at else [])])
+    stream.standard_normal(dtype=x.dtype.type, out=x)
+    chance = 1 / (1 + np.exp(-_STEEPNESS * (x @ plane.astype(x.dtype)).astype(np.float64)))
+    y = (stream.random(len(x)) < chance).astype(np.int32)
+    if size.partitions == 1 and y.min() == y.max():  # a handful of rows may fall on one side
         y[0] = 1 - y[0]
-    name = f"synthetic:{rows}x{columns}:{seed}"
-    return Table({"x": x, "y": y}, (-1.0, 1.0), name=name, fingerprint=_fingerprint(f"{name}:{dtype}:{part}"))
+    return x, y
 
 
 def read_synthetic(name: str, part: str = "train") -> Table:
     """The generated table called ``synthetic:ROWSxCOLUMNS[:SEED]``. Raises ``DataError``."""
+    size = size_of(name)
+    return make_two_class(size.rows, size.columns, size.seed, part=part)
+
+
+def size_of(name: str) -> Size:
+    """What ``synthetic:ROWSxCOLUMNS[:SEED]`` says. Raises ``DataError``.
+
+    >>> size_of("synthetic:10000x100:7")
+    Size(rows=10000, columns=100, seed=7)
+    """
     found = _NAME.fullmatch(name)
     if found is None:
         raise DataError(
             f"{name!r}: expected synthetic:ROWSxCOLUMNS or synthetic:ROWSxCOLUMNS:SEED, as synthetic:10000x100"
         )
     rows, columns, seed = (int(group or 0) for group in found.groups())
-    return make_two_class(rows, columns, seed, part=part)
+    return Size(rows, columns, seed)
 
 
 def read_sklearn(name: str, part: str = "train") -> Table:
@@ -79,10 +151,23 @@ def read_sklearn(name: str, part: str = "train") -> Table:
     A fixed fifth of the rows is the test part. Raises ``DataError``.
     """
     _check_part(part)
+    return _LOADERS[_short(name)](part)
+
+
+def scale_of(name: str) -> float:
+    """What an element of a scikit-learn set is multiplied by. Raises ``DataError``.
+
+    >>> scale_of("sklearn:digits")
+    0.0625
+    """
+    return _DIGITS_SCALE if _short(name) == "digits" else 1.0
+
+
+def _short(name: str) -> str:
     short = name.removeprefix("sklearn:")
     if short not in _LOADERS:
         raise DataError(unknown("scikit-learn set", short, _LOADERS))
-    return _LOADERS[short](part)
+    return short
 
 
 def _digits(part: str) -> Table:
@@ -91,7 +176,7 @@ def _digits(part: str) -> Table:
 
     x, y = load_digits(return_X_y=True)
     mine = _part_rows(len(y), part)
-    return _bundled("digits", part, np.asarray(x, np.uint8)[mine], y[mine], 10, 1 / 16)
+    return _bundled("digits", part, np.asarray(x, np.uint8)[mine], y[mine], 10, _DIGITS_SCALE)
 
 
 def _breast_cancer(part: str) -> Table:

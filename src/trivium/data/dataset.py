@@ -1,0 +1,391 @@
+"""A data set that is read when it is needed: a source, what its columns mean, and what is done to them.
+
+From source to table
+--------------------
+1. The **encoding** is fitted: which column is what. Only categories and text take a pass over the data for that.
+2. Partitions are read and encoded in parallel, in bounded memory, into a spool: files in the cache, or memory.
+3. A **share** of the rows is taken, if one was asked for; then the **steps** of preparation are fitted, one after the
+   other, on the rows that are left, and applied.
+
+The tables of 2 and 3 are kept in the cache under keys that say all they follow from. A table from the cache is mapped,
+not read: processes that train on it share its pages, and rows that do not fit memory pass through it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivium.data.cache import VERSION, Cache, Draft
+from trivium.data.frame import BadRow, Field, Frame, Partition, Source, in_order
+from trivium.data.reading import Reading, prepared
+from trivium.data.spool import DiskSpool, MemorySpool, Spool, digest_of
+from trivium.data.table import Csr, DataSpec, Table
+from trivium.data.transforms.base import Transform
+from trivium.errors import DataError, StorageError
+
+__all__ = ["Dataset", "Share", "Wanted", "share_index"]
+
+log = logging.getLogger(__name__)
+STRIP_BYTES = 8 << 20  # of rows that are prepared at a time by one thread
+SMALL = 256 << 20  # bytes of a table of which a share is taken in memory
+MOST_ROWS = 1 << 20  # of a strip
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for; None: found out. ``features``: how many there are, or which columns."""
+
+    label: str | None = None
+    weight: str | None = None
+    features: int | tuple[str, ...] | None = None
+    classes: tuple[float | str, ...] | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Share:
+    """One side of a random split: "train", or the ``fraction`` of the rows that is held out, "valid"."""
+
+    fraction: float
+    seed: int
+    side: str
+
+
+@dataclass
+class _Made:
+    """What was found out or read so far; filled once."""
+
+    lock: Any = field(default_factory=threading.RLock)
+    raw: Table | None = None
+    table: Table | None = None
+    reading: Reading | None = None
+    skipped: tuple[BadRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows of a source; made by ``trivium.read`` and its kin.
+
+    ``reading`` is what the rows of another data set were read with, which these are to fit; else it follows from
+    ``wanted`` and ``steps``.
+
+    >>> import trivium as tv
+    >>> data = tv.read("synthetic:1000x20")
+    >>> data.spec.rows, data.spec.features, len(data.take(3))
+    (1000, 20, 3)
+    """
+
+    source: Source
+    wanted: Wanted = field(default_factory=Wanted)
+    steps: tuple[Transform, ...] = ()
+    fit: Reading | None = None
+    share: Share | None = None
+    parent: Dataset | None = None
+    cache: Cache | None = None
+    threads: int | None = None
+    made: _Made = field(default_factory=_Made, compare=False, repr=False)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self.source.name
+
+    def fields(self) -> tuple[Field, ...]:
+        """The columns as they are in the source; DataError where it cannot be read."""
+        return self.source.fields()
+
+    def partitions(self) -> tuple[Partition, ...]:
+        """The parts that are read by themselves; nothing but heads and footers is looked at."""
+        return self.source.partitions()
+
+    def take(self, rows: int) -> Table:
+        """The first ``rows`` rows, as a program sees them."""
+        table = self.table()
+        return table.rows(np.arange(min(rows, len(table)), dtype=np.int64))
+
+    @property
+    def spec(self) -> DataSpec:
+        """Shapes and classes; reads the data if that has not been done."""
+        return self.table().spec
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of the rows; reads the data if that has not been done."""
+        return self.table().fingerprint
+
+    @property
+    def skipped(self) -> tuple[BadRow, ...]:
+        """Rows that were passed over."""
+        self.table()
+        return self.made.skipped
+
+    @property
+    def reading(self) -> Reading:
+        """What another data set must be read with to mean the same."""
+        self.table()
+        assert self.made.reading is not None
+        return self.made.reading
+
+    def __len__(self) -> int:
+        return len(self.table())
+
+    # -- making others ------------------------------------------------------------------------------------------------
+    def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """Without, and with, a random ``fraction`` of the rows. Steps are fitted on the first; the second uses them.
+
+        Raises ``DataError`` where either would be empty.
+        """
+        share_index(len(self._raw()), Share(fraction, seed, "train"))
+        made = _Made(raw=self._raw(), reading=self.made.reading, skipped=self.made.skipped)
+        train = dataclasses.replace(self, share=Share(fraction, seed, "train"), made=made)
+        held = dataclasses.replace(
+            self,
+            share=Share(fraction, seed, "valid"),
+            parent=train,
+            made=_Made(raw=self._raw(), reading=self.made.reading),
+        )
+        return train, held
+
+    def prepared_by(self, *steps: Transform) -> Dataset:
+        """The same rows with further ``steps``, as ``trivium.transforms`` has them."""
+        return dataclasses.replace(self, steps=(*self.steps, *steps), made=_Made())
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+    def table(self) -> Table:
+        """All rows, as a program sees them: mapped from the cache, or in memory where there is none."""
+        with self.made.lock:
+            if self.made.table is None:
+                raw = self._raw()
+                self.made.table = self._prepare(raw) if self.share or self._steps else raw
+            return self.made.table
+
+    def tables(self) -> Iterator[Table]:
+        """The rows a piece at a time, without labels and without the cache: for prediction."""
+        fit = self.fit or self.reading
+        fit.encoding.check(self.source)
+        yield from fit.tables(self.source.frames(fit.encoding.feature_columns, self.threads))
+
+    @property
+    def _steps(self) -> tuple[Transform, ...]:
+        """What is left to do to the rows as they were encoded; only after that."""
+        if self.fit is not None:
+            return self.fit.steps
+        assert self.made.reading is not None
+        kinds = {one.kind for one in self.made.reading.encoding.features}
+        return tuple(step for step in self.steps if not step.consumed(kinds))
+
+    def _raw(self) -> Table:
+        with self.made.lock:
+            if self.made.raw is None:
+                self.made.raw = self._read()
+            return self.made.raw
+
+    def _read(self) -> Table:
+        cache = self.cache if self.source.cacheable else None
+        if cache is None:
+            return self._fill(MemorySpool(), self._encoding(), None)
+        about = self.fit.encoding.as_json() if self.fit is not None else dataclasses.asdict(self.wanted)
+        steers = [step.name for step in self.steps]  # some say what becomes of categories and missing numbers
+        key = _key("raw", self.source.stamp(), about, steers)
+        if (found := cache.find(key)) is not None:
+            table, extra = found
+            self._remember(extra["encoding"], table.scale, extra["skipped"])
+            return table
+        encoding = self._encoding()
+        try:
+            with cache.draft(key) as draft:
+                return self._fill(DiskSpool(draft.folder), encoding, draft)
+        except StorageError as error:
+            log.warning("%s; reading into memory", error)
+            return self._fill(MemorySpool(), encoding, None)
+
+    def _encoding(self) -> Any:
+        from trivium.data.encode import fit_encoding
+
+        if self.fit is not None:
+            self.fit.encoding.check(self.source, labelled=True)
+            return self.fit.encoding
+        wanted = self.wanted
+        return fit_encoding(
+            self.source,
+            label=wanted.label,
+            weight=wanted.weight,
+            features=wanted.features,
+            classes=() if wanted.classes is None and self.source.amounts else wanted.classes,
+            dtype=wanted.dtype,
+            prep=self.steps,
+            threads=self.threads,
+        )
+
+    def _fill(self, spool: Spool, encoding: Any, draft: Draft | None) -> Table:
+        """Read everything into ``spool``."""
+        from trivium.data.encode import settle_labels
+
+        labels: list[Any] = []
+        skipped: list[BadRow] = []
+        try:
+            for columns, label, digest, bad in self._pieces(encoding):
+                skipped += bad
+                self._check_bad(skipped)
+                if columns is not None:
+                    spool.add(columns, digest)
+                    labels.append(label)
+            if not spool.rows:
+                raise DataError(f"{self.name}: has no row, expected at least one; check how it was written")
+            notes: tuple[str, ...] = ()
+            passed = getattr(getattr(self.source, "places", None), "notes", ())
+            classes: tuple[float | str, ...] = ()
+            if labels[0] is not None:
+                y, classes, notes = settle_labels(labels, encoding.classes, encoding.dtype or "float32")
+                spool.put("y", y)
+        except BaseException:
+            if isinstance(spool, DiskSpool):
+                spool.close()
+            raise
+        columns, mapped = spool.finish()
+        notes += passed
+        if skipped:
+            notes += (f"passed over {len(skipped)} bad rows",)
+        x = columns.get("x")
+        width = x.width if isinstance(x, Csr) else None
+        if isinstance(x, Csr) and encoding.width:
+            columns["x"] = dataclasses.replace(x, width=encoding.width)
+            width = encoding.width
+        encoding = dataclasses.replace(encoding, classes=classes, width=width if width is not None else encoding.width)
+        table = Table(columns, classes, self.source.scale, self.name, spool.fingerprint, notes, mapped)
+        self._remember(encoding.as_json(), self.source.scale, [dataclasses.asdict(one) for one in skipped])
+        if draft is None:
+            return table
+        extra = {"encoding": encoding.as_json(), "skipped": [dataclasses.asdict(one) for one in skipped]}
+        return draft.commit(table, extra)
+
+    def _remember(self, encoding: dict[str, Any], scale: float, skipped: Sequence[dict[str, Any]]) -> None:
+        from trivium.data.encode import Encoding
+
+        self.made.reading = self.fit or Reading(Encoding.from_json(encoding), (), scale)
+        self.made.skipped = tuple(BadRow(**one) for one in skipped)
+
+    def _pieces(self, encoding: Any) -> Iterator[tuple[dict[str, Any] | None, Any, bytes, tuple[BadRow, ...]]]:
+        """Columns, labels, digest and bad rows of each frame, in order; encoded by the threads that read."""
+        source, inputs = self.source, encoding.inputs
+
+        def encoded(frame: Frame) -> tuple[dict[str, Any] | None, Any, bytes, tuple[BadRow, ...]]:
+            if not frame.rows:
+                return None, None, b"", frame.skipped
+            piece = encoding.encode(frame, max_bad_rows=source.max_bad_rows)
+            bad = (*frame.skipped, *piece.skipped)
+            columns = {"x": piece.x, **piece.columns}
+            if piece.weight is not None:
+                columns["weight"] = piece.weight
+            return (columns, piece.label, digest_of(columns), bad) if len(piece.x) else (None, None, b"", bad)
+
+        if source.streams:
+            yield from map(encoded, source.frames(inputs, self.threads))
+        else:
+            yield from in_order(lambda one: encoded(source.read(one, inputs)), source.partitions(), self.threads)
+
+    def _check_bad(self, skipped: list[BadRow]) -> None:
+        most = self.source.max_bad_rows
+        if len(skipped) > most:
+            first = skipped[0]
+            raise DataError(
+                f"{first.file}: line {first.line}: {first.why} (and {len(skipped) - 1} more such rows so far); at most "
+                f"{most} bad rows are allowed"
+            )
+
+    # -- preparing ----------------------------------------------------------------------------------------------------
+    def _prepare(self, raw: Table) -> Table:
+        """The share's rows after the steps, fitted where they are not."""
+        assert self.made.reading is not None
+        index = None if self.share is None else share_index(len(raw), self.share)
+        encoding, steps = self.made.reading.encoding, self._fitted(raw, index)
+        self.made.reading = Reading(encoding, steps, 1.0 if steps else raw.scale)
+        mark = _key("prepared", raw.fingerprint, self.share and dataclasses.asdict(self.share), self.made.reading.mark)
+        if index is not None and not steps and (raw.nbytes < SMALL or not raw.mapped):
+            return dataclasses.replace(raw.rows(index), fingerprint=mark)
+        if not raw.mapped or self.cache is None:
+            return self._apply(raw, index, steps, MemorySpool(), mark)
+        found = self.cache.find(mark)
+        if found is not None:
+            return found[0]
+        with self.cache.draft(mark) as draft:
+            return draft.commit(self._apply(raw, index, steps, DiskSpool(draft.folder), mark), {})
+
+    def _fitted(self, raw: Table, index: NDArray[np.int64] | None) -> tuple[Transform, ...]:
+        if self.fit is not None:
+            return self.fit.steps
+        if self.parent is not None:
+            return self.parent.reading.steps
+        done: list[Transform] = []
+        for step in self._steps:
+            if step.fitted:
+                done.append(step)
+            else:
+                done.append(step.fit(prepared(x, raw.scale, done) for x in _matrices(raw, index, bool(done))))
+        return tuple(done)
+
+    def _apply(
+        self, raw: Table, index: NDArray[np.int64] | None, steps: tuple[Transform, ...], spool: Spool, mark: str
+    ) -> Table:
+        def strip(rows: NDArray[np.int64]) -> dict[str, Any]:
+            part = raw.rows(rows)
+            return {**part.columns, "x": prepared(part.columns["x"], raw.scale, steps)}
+
+        for columns in in_order(strip, _strips(raw, index), self.threads):
+            spool.add(columns, b"-")  # its mark says what it is
+        columns, mapped = spool.finish()
+        scale = 1.0 if steps else raw.scale
+        return Table(columns, raw.classes, scale, raw.name, mark, raw.notes, mapped)
+
+
+def share_index(rows: int, share: Share) -> NDArray[np.int64]:
+    """Which of ``rows`` rows are in ``share``: a seeded permutation decides; they keep their order.
+
+    Raises ``DataError`` where either side would be empty.
+
+    >>> len(share_index(1000, Share(0.1, 0, "train")))
+    900
+    """
+    fraction = share.fraction
+    if not 0 < fraction < 1:
+        raise DataError(f"a validation part of {fraction} of the rows: expected a number between 0 and 1, as 0.1")
+    held = round(rows * fraction)
+    if not 0 < held < rows:
+        raise DataError(f"a validation part of {fraction} of {rows} rows leaves one side empty; change it or add rows")
+    order = np.random.default_rng(share.seed).permutation(rows)
+    return np.sort(order[held:] if share.side == "train" else order[:held])
+
+
+def _strips(table: Table, index: NDArray[np.int64] | None) -> Iterator[NDArray[np.int64]]:
+    """The rows of ``index`` (None: all) in runs of about ``STRIP_BYTES``."""
+    total = len(table) if index is None else len(index)
+    rows = int(max(1, min(MOST_ROWS, STRIP_BYTES * len(table) // max(table.nbytes, 1))))
+    for lo in range(0, total, rows):
+        hi = min(lo + rows, total)
+        yield np.arange(lo, hi, dtype=np.int64) if index is None else index[lo:hi]
+
+
+def _matrices(table: Table, index: NDArray[np.int64] | None, scaled: bool) -> Iterator[Any]:
+    """The features of ``table`` in strips, scaled unless a step does that."""
+    for rows in _strips(table, index):
+        x = table.rows(rows).columns["x"]
+        if not scaled and not isinstance(x, Csr):
+            x = x.reshape(len(x), -1)
+            if x.dtype == np.uint8 or table.scale != 1.0:
+                x = x.astype(np.float32) * np.float32(table.scale)
+        yield x
+
+
+def _key(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps([VERSION, *parts], sort_keys=True, default=str).encode()).hexdigest()
