@@ -63,7 +63,7 @@ def dense_logistic(rows: int, repeats: int, stream: np.random.Generator) -> None
     table = Table({"x": x, "y": stream.integers(0, 2, rows).astype(np.int32)}, ("0", "1"))
     print(f"logistic, dense {rows:,} x 54 float32, full batch ({x.nbytes / 1e6:.0f} MB)")
     for dtype in ("float64", "float32"):
-        delta, score = stepper(Logistic(dtype), table, Batch(table, 0, rows))
+        delta, score = stepper(Logistic(dtype=dtype), table, Batch(table, 0, rows))
         line(f"delta, parameters {dtype}", timed(delta, repeats), x.nbytes, rows)
         line(f"evaluate, parameters {dtype}", timed(score, repeats), x.nbytes, rows)
     half, _ = stepper(Logistic(), table, Batch(table, 0, rows // 2))
@@ -85,7 +85,7 @@ def sparse_logistic(repeats: int, stream: np.random.Generator) -> None:
         table = Table({"x": csr, "y": stream.integers(0, 2, rows).astype(np.int32)}, ("0", "1"))
         print(f"logistic, CSR {rows:,} x {width:,}, {x.nnz / 1e6:.1f} M non-zeros, {name}")
         for dtype in ("float64", "float32"):
-            delta, score = stepper(Logistic(dtype), table, Batch(table, 0, rows))
+            delta, score = stepper(Logistic(dtype=dtype), table, Batch(table, 0, rows))
             line(f"delta, parameters {dtype}", timed(delta, repeats), 8 * x.nnz, rows)
             line(f"evaluate, parameters {dtype}", timed(score, repeats), 8 * x.nnz, rows)
         w, r = np.ones(width), np.ones(rows)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure, optima, workloads
+from trivium.data.dataset import Dataset
 from trivium.data.read import from_arrays, read
 from trivium.data.table import Table
 from trivium.job import Job
@@ -41,17 +42,19 @@ class Bench:
     folder: Path
     runs: int = 0
 
-    def train(self, what: str | Program, data: Table, plan: Plan, stopping: Stopping, **options: Any) -> Record:
+    def train(
+        self, what: str | Program, data: Table | Dataset, plan: Plan, stopping: Stopping, **options: Any
+    ) -> Record:
         """One run without validation rows, each in a directory of its own; ``what`` is a program or its name."""
         self.runs += 1
         out = self.folder / f"run-{self.runs}"
         program = model(what) if isinstance(what, str) else what
-        return self.session.train(Job(program, data, plan, out, 0.0, stopping=stopping, **options))
+        return self.session.run(Job(program, data, plan, out, 0.0, stopping=stopping, **options))
 
 
 def plan_of(design: str, workers: int = 2) -> Plan:
     """Two cores: threads of one process, or workers pinned to them."""
-    return Plan(threads=workers) if design == "sequential" else Plan(design, workers=workers, pin=True)
+    return Plan("sequential", threads=workers) if design == "sequential" else Plan(design, workers=workers, pin=True)
 
 
 def mlp(design: str, batch: int, workers: int = 2, reproducible: bool = False) -> Callable[[Bench], Found]:
@@ -143,7 +146,14 @@ def imdb_pass(bench: Bench) -> Found:
         plan, stopping = plan_of("sequential"), Stopping(epochs=1)
         passes.append(
             bench.train(
-                Logistic("float32"), data, plan, stopping, test=test, optimizer=adam, batch_size=PASS_BATCH, l2=0.0
+                Logistic(dtype="float32"),
+                data,
+                plan,
+                stopping,
+                test=test,
+                optimizer=adam,
+                batch_size=PASS_BATCH,
+                l2=0.0,
             )
         )
     whole = [parse + record.seconds for parse, record in zip(parses, passes, strict=True)]

@@ -7,6 +7,8 @@ from trivium.data.batches import Batch
 from trivium.data.table import Table
 from trivium.errors import PlanError
 from trivium.program.averaging import Average, ModelAveraging
+from trivium.program.least_squares import LeastSquares
+from trivium.program.linear import Linear
 from trivium.program.logistic import Logistic
 from trivium.program.optimizers import optimizer
 from trivium.program.optimizers.base import State, Step
@@ -90,7 +92,13 @@ def test_more_steps_than_rows_and_no_rows(table):
 def test_what_cannot_be_averaged_is_refused():
     with pytest.raises(PlanError, match="lbfgs"):
         ModelAveraging(Logistic(), optimizer("lbfgs"), 2)
+    with pytest.raises(PlanError, match="needs the gradient of all rows"):
+        ModelAveraging(LeastSquares(), LeastSquares().defaults.optimizer, 2)
     with pytest.raises(PlanError, match="at least one local step"):
         ModelAveraging(Logistic(), optimizer("sgd"), 0)
     with pytest.raises(PlanError, match="constant learning rate"):
         ModelAveraging(Logistic(), optimizer("sgd", lr=Exponential(0.1, 10, 0.5)), 2)
+
+
+def test_what_it_predicts_is_what_the_program_does():
+    assert ModelAveraging(Linear("hinge"), optimizer("sgd"), 2).output == "score"

@@ -1,5 +1,6 @@
 """Programs from a loss: against NumPy for a linear model, against the perceptron for a network."""
 
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 
 from trivium.data.batches import Batch
 from trivium.data.table import Table
-from trivium.errors import DataError, PlanError, UsageError
+from trivium.errors import DataError, PlanError, ProgramError, UsageError
 from trivium.program.mlp import Mlp
 from trivium.program.optimizers import optimizer
 from trivium.program.program import Program
@@ -122,7 +123,7 @@ def test_mistakes_are_named(houses):
     mistaken = Program.from_loss(start, row_loss, SGD).for_data(spec).kernel(1, 8, False)
     a, ready = Program.from_loss(start, row_loss, SGD).for_data(spec).init(0), None
     ready = mistaken.read(Batch(houses, 0, 8))
-    with pytest.raises(UsageError, match=r"shape \(8,\); wanted a scalar"):
+    with pytest.raises(ProgramError, match=r"returned float32\(8,\); wanted a float, the mean over the rows"):
         mistaken.delta(a, ready, np.zeros_like(a), 0)
     with pytest.raises(UsageError, match="cannot predict"):
         mistaken.predict(a, ready)
@@ -144,3 +145,88 @@ def test_the_layout_is_known_before_xla_runs():
         "assert p.layout.slices[0].shape == (3,) and xla.threads_in_use() is None\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], timeout=60, check=True)
+
+
+def failing(loss, houses, **options):
+    """What the first Δ raises."""
+    program = Program.from_loss(start, loss, SGD, name="mine", **options).for_data(houses.spec)
+    kernel = program.kernel(1, 8, False)
+    with pytest.raises(ProgramError) as caught:
+        kernel.delta(program.init(0), kernel.read(Batch(houses, 0, 8)), program.layout.empty(), 0)
+    return caught.value
+
+
+def test_a_mistake_shows_the_line_and_the_shapes_and_nothing_of_jax(houses):
+    def deeper(params, batch):
+        return batch["area"] @ params["area"].reshape(1, 2)  # here
+
+    def loss(params, batch, key):
+        return jnp.mean(deeper(params, batch))
+
+    error = failing(loss, houses)
+    lines = str(error).splitlines()
+    assert lines[0].startswith("loss of 'mine' raised TypeError at ")
+    assert lines[0].endswith(", in deeper:")
+    assert f"{__file__}:{deeper.__code__.co_firstlineno + 1}" in lines[0]
+    assert lines[1] == '    return batch["area"] @ params["area"].reshape(1, 2)  # here'
+    assert "(2,) and (1,)" in lines[2]
+    assert lines[-2] == "params: area float32(2,), rest/0 float32(), rest/1 float32()"
+    assert lines[-1] == "batch: area float32(8, 2), rooms float32(8,), price float32(8,), weight float32(8,)"
+    assert len(lines) == 5
+    assert "jax" in error.traceback
+    assert "Traceback" in error.traceback
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (
+            lambda params, batch, key: batch["prize"],
+            r"raised KeyError at .*test_from_loss.py:\d+, in <lambda>:\n.*\n'prize'",
+        ),
+        (lambda params, batch: 0.0, r"loss of 'mine' raised TypeError at .*takes 2 positional arguments but 3"),
+        (lambda params, batch, key: None, "returned NoneType; wanted the loss, or "),
+        (lambda params, batch, key: (0.0, 1.0), "returned tuple of float, float; wanted"),
+        (lambda params, batch, key: (0.0, {"a": "b"}), "returned tuple of float, dict"),
+        (lambda params, batch, key: 3, r"returned int32\(\); wanted a float, the mean over the rows, of shape \(\)"),
+        (
+            lambda params, batch, key: (guess(params, batch).sum(), {"a": batch["rooms"]}),
+            r"float32\(8,\) for 'a' of aux",
+        ),
+        (lambda params, batch, key: 1.0 if guess(params, batch)[0] > 0 else 0.0, "TracerBoolConversionError"),
+    ],
+)
+def test_what_the_loss_does_wrong_is_told_shortly(houses, loss, told):
+    error = failing(loss, houses)
+    assert re.search(told, str(error), re.DOTALL), str(error)
+    assert "batch: area float32(8, 2)" in str(error)
+    assert len(str(error)) < 900
+
+
+def test_one_value_a_row_is_asked_for_with_per_row(houses):
+    assert "wanted one float a row, of shape (8,)" in str(failing(mean_loss, houses, per_row=True))
+
+
+def test_mistakes_of_init_and_predict(houses):
+    def init(key):
+        return {"w": jnp.zeros(3) + jnp.zeros(4)}
+
+    with pytest.raises(ProgramError, match=r"init of 'custom' raised TypeError at .*in init:\n.*jnp.zeros\(3\)"):
+        _ = Program.from_loss(init, mean_loss, SGD).layout
+    for answer, told in (
+        (lambda params, batch: batch["area"] @ jnp.ones(3), r"predict of 'custom' raised TypeError.*jnp.ones\(3\)"),
+        (lambda params, batch: jnp.ones(3), r"returned float32\(3,\); wanted one entry a row, \(8, …\)"),
+    ):
+        program = Program.from_loss(start, mean_loss, SGD, predict=answer).for_data(houses.spec)
+        kernel = program.kernel(1, 8, False)
+        with pytest.raises(ProgramError, match=re.compile(told, re.DOTALL)):
+            kernel.predict(program.init(0), kernel.read(Batch(houses, 0, 8)))
+
+
+def test_a_loss_that_is_not_finite_is_no_mistake(houses):
+    program = Program.from_loss(start, lambda params, batch, key: params["rest"][0] * jnp.nan, SGD).for_data(
+        houses.spec
+    )
+    kernel = program.kernel(1, 8, False)
+    _, _, loss = kernel.delta(program.init(0), kernel.read(Batch(houses, 0, 8)), program.layout.empty(), 0)
+    assert np.isnan(loss)

@@ -1,16 +1,24 @@
 """Gradients and losses of logistic regression against finite differences, NumPy and scikit-learn."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.sparse
 from scipy.optimize import approx_fprime
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as reference_log_loss
 
 from trivium.data.batches import Batch
+from trivium.data.sources.libsvm import read_libsvm
 from trivium.data.table import Csr, DataSpec, Table
 from trivium.errors import DataError, PlanError
 from trivium.program.logistic import Logistic
+from trivium.program.optimizers import optimizer
+from trivium.program.optimizers.minimize import minimize
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 CLASSES = ("no", "yes")
 
@@ -29,7 +37,7 @@ def sparse(table):
 
 
 def fitted(table, dtype="float64", threads=1):
-    program = Logistic(dtype).for_data(table.spec)
+    program = Logistic(dtype=dtype).for_data(table.spec)
     a = program.init(0)
     a[: table.spec.features] = np.linspace(-1, 1, table.spec.features)
     a[program.layout.slices[1].start] = 0.3
@@ -188,7 +196,7 @@ def test_data_that_cannot_be_learned_from():
     with pytest.raises(DataError, match="int16"):
         Logistic().for_data(DataSpec(5, 3, False, CLASSES, {**columns, "x": ("int16", (3,))}))
     with pytest.raises(PlanError, match="float16"):
-        Logistic("float16")
+        Logistic(dtype="float16")
 
 
 def test_rows_without_labels_can_only_be_predicted():
@@ -205,3 +213,56 @@ def test_rows_of_the_other_kind_are_refused():
     _, kernel, _ = fitted(dense)
     with pytest.raises(DataError, match="rows are sparse"):
         kernel.read(Batch(csr, 0, 5))
+
+
+def test_without_an_intercept_there_is_none():
+    table = make()
+    program = Logistic(intercept=False).for_data(table.spec)
+    assert [one.name for one in program.layout.slices] == ["w"]
+    a, out = program.init(0), program.layout.empty()
+    a[:7] = np.linspace(-1, 1, 7)
+    kernel = program.kernel(1, len(table), reproducible=False)
+    stats = kernel.delta(a, kernel.read(Batch(table, 0, len(table))), out, 0)
+    z = table.columns["x"].astype(float) @ a[:7]
+    assert stats[2] == pytest.approx(np.logaddexp(0, np.where(table.columns["y"], -z, z)).sum(), rel=1e-10)
+    assert out[:7] == pytest.approx(table.columns["x"].T.astype(float) @ (expit(z) - table.columns["y"]), rel=1e-9)
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.01])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_optimum_is_scikit_learns(l1, intercept):
+    table = make(400, 6, "float64")
+    found = trained(table, Logistic(intercept), l1=l1, l2=0.0 if l1 else 1 / 400)
+    options = {"C": 1 / (0.01 * 400), "l1_ratio": 1.0, "solver": "saga"} if l1 else {"C": 1.0}
+    reference = LogisticRegression(fit_intercept=intercept, tol=1e-10, max_iter=100_000, **options)
+    reference.fit(table.columns["x"], table.columns["y"])
+    assert found["w"] == pytest.approx(reference.coef_[0], abs=1e-5)
+    if intercept:
+        assert found["b"][0] == pytest.approx(reference.intercept_[0], abs=1e-5)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name, objective", [("a9a", 10_528.5724), ("agaricus.txt.train", 98.4797)])
+def test_objectives_of_known_data(name, objective):
+    """Σ log loss + ½‖w‖² (C = 1, intercept free) at the optimum."""
+    table = read_libsvm(SHARED / "libsvm" / name)
+    layout = Logistic().for_data(table.spec).layout
+    rows = len(table)
+    found = trained(table, Logistic(), l2=1 / rows, tol=1e-9, ftol=0.0)
+    kernel = Logistic().for_data(table.spec).kernel(1, rows, reproducible=True)
+    loss = kernel.evaluate(layout.pack(found), kernel.read(Batch(table, 0, rows)))[2]
+    assert loss + 0.5 * float(found["w"] @ found["w"]) == pytest.approx(objective, rel=1e-6)
+
+
+def trained(table, program, l1=0.0, l2=0.0, tol=1e-9, **options):
+    made = program.for_data(table.spec)
+    kernel, out = made.kernel(1, len(table), reproducible=False), made.layout.empty()
+    ready = kernel.read(Batch(table, 0, len(table)))
+
+    def function(a):
+        _, weight, loss = kernel.delta(a, ready, out, 0)
+        return weight, loss, out.copy()
+
+    f = optimizer("owlqn" if l1 else "lbfgs", tol=tol, precondition=table.spec.sparse, **options)
+    result = minimize(function, made.init(0), f, l1, l2, made.layout, max_clocks=5000)
+    return made.layout.views(result.a)

@@ -171,8 +171,8 @@ def test_bits_do_not_depend_on_the_output_or_on_the_process(setting):
 
 def test_bad_shapes_and_data_are_refused():
     spec = DataSpec(10, 4, True, CLASSES, {"x": ("float32", (4,)), "y": ("int32", ())})
-    with pytest.raises(DataError, match=r"sparse.*softmax"):
-        Mlp((3,)).for_data(spec)
+    with pytest.raises(DataError, match=r"sparse.*blas.*softmax"):
+        Mlp((3,), backend="xla").for_data(spec)
     with pytest.raises(PlanError, match="at least one unit"):
         Mlp((3, 0))
     with pytest.raises(PlanError, match="at least one hidden layer"):
@@ -181,3 +181,10 @@ def test_bad_shapes_and_data_are_refused():
         Mlp((3,), "rely")
     with pytest.raises(PlanError, match="for_data"):
         _ = Mlp((3,)).layout
+    with pytest.raises(PlanError, match="did you mean 'blas'"):
+        Mlp((3,), backend="bls")
+    with pytest.raises(DataError, match=r"3 classes.*outputs='softmax'"):
+        Mlp((3,), outputs="logistic").for_data(make().spec)
+    words = {"x": ("float32", (4,)), "y": ("<U3", ())}
+    with pytest.raises(DataError, match="labels are <U3"):
+        Mlp((3,)).for_data(DataSpec(10, 4, False, (), words))

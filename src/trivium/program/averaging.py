@@ -26,7 +26,7 @@ from trivium.errors import PlanError
 from trivium.program.optimizers.base import Optimizer, State, Step
 from trivium.program.optimizers.totals import total
 from trivium.program.params import Layout
-from trivium.program.program import Defaults, Kernel, Program
+from trivium.program.program import Defaults, Kernel, Output, Program
 
 __all__ = ["Average", "AveragingKernel", "ModelAveraging"]
 
@@ -70,7 +70,7 @@ class ModelAveraging(Program):
     def __post_init__(self) -> None:
         if self.every < 1:
             raise PlanError(f"every={self.every}: at least one local step between averages")
-        if self.local.ring:
+        if self.local.ring or getattr(self.local, "needs_full_batch", False):
             raise PlanError(
                 f"combine='model' with optimizer {self.local.name}: it needs the gradient of all rows at each step; "
                 "use sgd, momentum or adam, or combine='sum'"
@@ -87,6 +87,11 @@ class ModelAveraging(Program):
     def xla(self) -> bool:
         """As what is trained."""
         return self.program.xla
+
+    @property
+    def output(self) -> Output:
+        """As what is trained."""
+        return self.program.output
 
     @property
     def defaults(self) -> Defaults:

@@ -12,6 +12,8 @@
   column (1 without it) and pads short batches with rows of weight 0, so there is one compiled shape.
 
 An ``aux`` entry named ``correct`` (1 or 0 a row, or their mean) becomes the accuracy of reports.
+
+What these functions raise, or return that cannot be used, is a ``ProgramError`` that names the person's own line.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ from numpy.typing import NDArray
 
 from trivium.data.batches import Batch
 from trivium.data.table import Csr, DataSpec
-from trivium.errors import DataError, PlanError, UsageError
+from trivium.errors import DataError, PlanError, TriviumError, UsageError
 from trivium.program.kernels import xla
+from trivium.program.mistakes import mistake, wrong
 from trivium.program.optimizers.base import Optimizer
 from trivium.program.params import Layout
-from trivium.program.program import Defaults, Kernel, Program
+from trivium.program.program import Defaults, Kernel, Output, Program
 
 __all__ = ["FromLoss", "LossKernel"]
 
@@ -44,7 +47,7 @@ class FromLoss(Program):
     loss: Callable[[Any, dict[str, Any], Any], Any]
     optimizer: Optimizer
     per_row: bool = False
-    output: Callable[[Any, dict[str, Any]], Any] | None = None
+    answer: Callable[[Any, dict[str, Any]], Any] | None = None
     free: tuple[str, ...] = ()
     batch_size: int | None = 256
     epochs: int | None = 10
@@ -55,6 +58,11 @@ class FromLoss(Program):
     def name(self) -> str:
         """The title it was given."""
         return self.title
+
+    @property
+    def output(self) -> Output:
+        """What ``predict`` is to give: probabilities (rows, classes) where the data have classes, else values."""
+        return "probability" if self.spec is not None and self.spec.classes else "value"
 
     @property
     def defaults(self) -> Defaults:
@@ -74,7 +82,8 @@ class FromLoss(Program):
         """Name and shape of each leaf, and the tree's structure."""
         import jax
 
-        leaves, tree = jax.tree_util.tree_flatten_with_path(jax.eval_shape(lambda: self.start(jax.random.key(0))))
+        made = self._called(lambda: jax.eval_shape(lambda: self.start(jax.random.key(0))))
+        leaves, tree = jax.tree_util.tree_flatten_with_path(made)
         found: dict[str, tuple[int, ...]] = {}
         for path, leaf in leaves:
             name = jax.tree_util.keystr(path, simple=True, separator="/") or "a"
@@ -87,6 +96,14 @@ class FromLoss(Program):
             if name not in found:
                 raise PlanError(f"free: no parameter is called {name!r}; there are {', '.join(found)}")
         return found, tree
+
+    def _called(self, init: Callable[[], Any]) -> Any:
+        try:
+            return init()
+        except TriviumError:
+            raise
+        except Exception as error:  # it is the person's function
+            raise mistake(f"init of {self.name!r}", error, (self.start,)) from error
 
     @property
     def layout(self) -> Layout:
@@ -102,7 +119,7 @@ class FromLoss(Program):
         """``init`` of the key that ``seed`` makes. This uses XLA: ``xla.configure`` must come before it."""
         import jax
 
-        leaves = jax.tree_util.tree_leaves(self.start(jax.random.key(seed)))
+        leaves = jax.tree_util.tree_leaves(self._called(lambda: self.start(jax.random.key(seed))))
         layout = self.layout
         return layout.pack({piece.name: np.asarray(leaf) for piece, leaf in zip(layout.slices, leaves, strict=True)})
 
@@ -145,21 +162,51 @@ class LossKernel(Kernel):
         """(Σ loss, (Σ loss, Σ of each aux)) over the rows of a piece; traced."""
         import jax
 
-        result = self._program.loss(self._params(slices), columns, jax.random.key(key))
-        value, aux = result if isinstance(result, tuple) else (result, {})
-        value, wanted = jax.numpy.asarray(value), share.shape if self._program.per_row else ()
-        if value.shape != wanted:
-            kind = "one value a row" if self._program.per_row else "a scalar, the mean over the rows"
-            raise UsageError(f"loss returned an array of shape {value.shape}; wanted {kind}, of shape {wanted}")
-        if self._program.per_row:
-            masked = {name: _masked(entry, share) for name, entry in {"": value, **aux}.items()}
+        program = self._program
+        result = program.loss(self._params(slices), columns, jax.random.key(key))
+        value, aux = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
+        found = _arrays({"": value} | aux) if isinstance(aux, dict) else None
+        if found is None:
+            said = f"returned {_kind(result)}; wanted the loss, or (the loss, a dict of further values), all numbers"
+            raise wrong(f"loss of {program.name!r}", said, program.loss, self._given(columns))
+        wanted = share.shape if program.per_row else ()
+        for name, entry in found.items():
+            if entry.shape != wanted or (not name and entry.dtype.kind != "f"):
+                raise wrong(
+                    f"loss of {program.name!r}", self._unfit(name, entry, wanted), program.loss, self._given(columns)
+                )
+        if program.per_row:
+            masked = {name: _masked(entry, share) for name, entry in found.items()}
         else:
-            masked = {name: len(share) * jax.numpy.asarray(entry) for name, entry in {"": value, **aux}.items()}
+            masked = {name: len(share) * entry for name, entry in found.items()}
         return masked[""], (masked.pop(""), masked)
 
+    def _unfit(self, name: str, entry: Any, wanted: tuple[int, ...]) -> str:
+        kind = "one float a row" if self._program.per_row else "a float, the mean over the rows"
+        of = f" for {name!r} of aux" if name else ""
+        return f"returned {entry.dtype}{tuple(entry.shape)}{of}; wanted {kind}, of shape {tuple(wanted)}"
+
+    def _given(self, columns: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Parameters and columns, for an error that shows their shapes."""
+        return {
+            "params": {piece.name: np.empty(piece.shape, "float32") for piece in self._layout.slices},
+            "batch": columns,
+        }
+
+    def _called(self, what: str, function: Callable[..., Any], compiled: Callable[..., Any], *given: Any) -> Any:
+        """``compiled`` of ``given`` (slices, columns, …), whose mistakes are those of ``function``."""
+        try:
+            return compiled(*given)
+        except TriviumError:
+            raise
+        except Exception as error:  # it is the person's function, and may raise anything
+            program = self._program
+            functions = (function, program.loss, program.answer, program.start)
+            raise mistake(f"{what} of {program.name!r}", error, functions, self._given(given[1])) from error
+
     def _predict(self, slices: tuple[Any, ...], columns: dict[str, Any]) -> Any:
-        assert self._program.output is not None
-        return self._program.output(self._params(slices), columns)
+        assert self._program.answer is not None
+        return self._program.answer(self._params(slices), columns)
 
     def release(self) -> None:
         """Forget the run's parameters; its memory goes with them."""
@@ -204,7 +251,9 @@ class LossKernel(Kernel):
         rows, weight, loss = 0.0, 0.0, 0.0
         for number, piece in enumerate(self._pieces(ready)):
             seed = np.uint32((key + number) & 0xFFFFFFFF)
-            grads, (value, _) = self._gradient(slices, piece.columns, piece.share, seed)
+            grads, (value, _) = self._called(
+                "loss", self._program.loss, self._gradient, slices, piece.columns, piece.share, seed
+            )
             for view, grad in zip(views, grads, strict=True):
                 np.add(view, np.asarray(grad), out=view)
             rows, weight, loss = rows + piece.count, weight + piece.weight, loss + float(value)
@@ -214,7 +263,9 @@ class LossKernel(Kernel):
         """Σ over rows of ``rows``, ``weight``, ``loss`` and each entry of ``aux``, float64."""
         slices, sums = self._aliases.of(a), {"rows": 0.0, "weight": 0.0, "loss": 0.0}
         for piece in self._pieces(ready):
-            value, aux = self._score(slices, piece.columns, piece.share, np.uint32(0))
+            value, aux = self._called(
+                "loss", self._program.loss, self._score, slices, piece.columns, piece.share, np.uint32(0)
+            )
             found = {"rows": piece.count, "weight": piece.weight, "loss": value, **aux}
             for name, entry in found.items():
                 sums[name] = sums.get(name, 0.0) + float(entry)
@@ -227,11 +278,32 @@ class LossKernel(Kernel):
 
     def predict(self, a: NDArray[Any], ready: tuple[Batch, Piece | None]) -> NDArray[Any]:
         """What the ``predict`` function says of each row."""
-        if self._program.output is None:
+        answer = self._program.answer
+        if answer is None:
             raise UsageError(f"{self._program.name} cannot predict: give predict=(params, batch) -> array to from_loss")
-        slices = self._aliases.of(a)
-        found = [np.asarray(self._answer(slices, piece.columns))[: piece.count] for piece in self._pieces(ready)]
+        slices, found = self._aliases.of(a), []
+        for piece in self._pieces(ready):
+            answers = np.asarray(self._called("predict", answer, self._answer, slices, piece.columns))
+            if answers.shape[:1] != piece.share.shape:
+                said = f"returned {answers.dtype}{answers.shape}; wanted one entry a row, ({len(piece.share)}, …)"
+                raise wrong(f"predict of {self._program.name!r}", said, answer, self._given(piece.columns))
+            found.append(answers[: piece.count])
         return np.concatenate(found)
+
+
+def _arrays(entries: dict[str, Any]) -> dict[str, Any] | None:
+    """``entries`` as arrays of numbers; None where one is something else."""
+    import jax.numpy as jnp
+
+    try:
+        return {name: jnp.asarray(entry) for name, entry in entries.items()}
+    except (TypeError, ValueError):
+        return None
+
+
+def _kind(result: Any) -> str:
+    inner = f" of {', '.join(type(one).__name__ for one in result)}" if isinstance(result, tuple) else ""
+    return f"{type(result).__name__}{inner}"
 
 
 def _masked(entry: Any, share: Any) -> Any:

@@ -1,5 +1,7 @@
 """Losses row by row, in float64: the definitions that compiled kernels are held to, and what reports use.
 
+Two classes are labelled 0 and 1; s is −1 or +1 accordingly, z the margin. Regression has residuals r = value − target.
+
 >>> import numpy as np
 >>> log_loss(np.array([0.0]), np.array([1])).round(6)
 array([0.693147])
@@ -12,9 +14,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["cross_entropy", "log_loss", "sigmoid", "softmax", "squared"]
+__all__ = [
+    "CLASSIFICATION",
+    "CODES",
+    "REGRESSION",
+    "cross_entropy",
+    "log_loss",
+    "margin_loss",
+    "sigmoid",
+    "softmax",
+    "squared",
+]
 
 Floats = NDArray[np.float64]
+
+CLASSIFICATION = ("log", "hinge", "squared_hinge", "modified_huber", "perceptron")
+REGRESSION = ("squared", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")
+CODES = {name: code for code, name in enumerate((*CLASSIFICATION, *REGRESSION))}  # the number that kernels know it by
 
 
 def sigmoid(margins: NDArray[Any]) -> Floats:
@@ -48,3 +64,37 @@ def cross_entropy(logits: NDArray[Any], labels: NDArray[Any]) -> Floats:
 def squared(values: NDArray[Any], targets: NDArray[Any]) -> Floats:
     """½(value − target)² for each row."""
     return np.asarray(0.5 * (np.asarray(values, np.float64) - targets) ** 2)
+
+
+def margin_loss(name: str, margins: NDArray[Any], targets: NDArray[Any], epsilon: float = 0.1) -> Floats:
+    """The loss ``name`` (one of ``CODES``) of each row; ``targets`` are labels 0 or 1, or numbers for regression.
+
+    hinge max(0, 1 − sz), squared_hinge its square, perceptron max(0, −sz), modified_huber (Zhang, *Solving large scale
+    linear prediction problems using stochastic gradient descent algorithms*, ICML 2004): squared_hinge, but −4sz where
+    sz < −1; huber ½r², but ε|r| − ½ε² beyond ε; epsilon_insensitive max(0, |r| − ε), and its square.
+
+    >>> margin_loss("hinge", np.array([0.5, -2.0]), np.array([1, 0]))
+    array([0.5, 0. ])
+    """
+    z = np.asarray(margins, np.float64)
+    if name == "log":
+        return log_loss(z, targets)
+    if name in CLASSIFICATION:
+        sz = np.where(np.asarray(targets) > 0, z, -z)
+        short = np.maximum(0.0, 1.0 - sz)
+        by_name = {
+            "hinge": short,
+            "squared_hinge": short**2,
+            "perceptron": np.maximum(0.0, -sz),
+            "modified_huber": np.where(sz < -1.0, -4.0 * sz, short**2),
+        }
+        return np.asarray(by_name[name])
+    r = np.abs(z - targets)
+    beyond = np.maximum(0.0, r - epsilon)
+    by_name = {
+        "squared": 0.5 * r**2,
+        "huber": np.where(r > epsilon, epsilon * (r - 0.5 * epsilon), 0.5 * r**2),
+        "epsilon_insensitive": beyond,
+        "squared_epsilon_insensitive": beyond**2,
+    }
+    return np.asarray(by_name[name])

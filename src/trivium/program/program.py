@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,13 @@ from trivium.data.table import DataSpec
 from trivium.program.optimizers.base import Optimizer
 from trivium.program.params import Layout
 
-__all__ = ["EVALUATION", "STATS", "Defaults", "Kernel", "Program"]
+__all__ = ["EVALUATION", "STATS", "Defaults", "Kernel", "Output", "Program"]
+
+Output = Literal["probability", "score", "value"]
 
 STATS = ("rows", "weight", "loss")  # what every Δ carries, float64, in this order
-EVALUATION = ("rows", "weight", "loss", "correct")  # sums that ``evaluate`` returns; "correct" is a weight sum
+EVALUATION = ("rows", "weight", "loss", "correct")
+"""Sums that ``evaluate`` returns; "correct" is a weight sum, NaN where there is no right and wrong (regression)."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Kernel(abc.ABC):
 
     @abc.abstractmethod
     def predict(self, a: NDArray[Any], ready: Any) -> NDArray[Any]:
-        """Probabilities (rows, classes), or values (rows,)."""
+        """What ``Program.output`` says: probabilities (rows, classes), or scores or values (rows,)."""
 
     @abc.abstractmethod
     def release(self) -> None:
@@ -85,6 +88,15 @@ class Program(abc.ABC):
     def xla(self) -> bool:
         """Whether its kernels are compiled by XLA: processes then import jax before they fork."""
         return False
+
+    @property
+    def output(self) -> Output:
+        """What ``predict`` gives.
+
+        ``probability``: (rows, classes), each row sums to 1. ``score``: one margin a row, above 0 for the second class,
+        with no scale of its own. ``value``: numbers, (rows,) or (rows, targets).
+        """
+        return "probability"
 
     @property
     @abc.abstractmethod

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trivium.program.kernels.elementary import prefetch
 
-__all__ = ["gather", "gather_labels"]
+__all__ = ["gather", "gather_labels", "gather_weights"]
 
 Flat = NDArray[Any]
 Index = NDArray[np.int64] | None
@@ -22,7 +22,7 @@ AHEAD = 4  # rows asked for before they are needed: rows of a shuffled batch lie
 def gather(x: Flat, width: int, start: int, index: Index, rows: int, scale: float, out: Flat) -> None:
     """out[i, :] = scale·x[row i, :] for ``rows`` rows of flat ``x``; further rows of ``out`` become 0."""
     n, step = np.uint64(width), 64 // x.itemsize
-    factor = np.float32(scale)
+    factor = out.dtype.type(scale)
     for i in range(rows):
         row = start + i if index is None else index[i]
         o = np.uint64(row) * n
@@ -51,4 +51,17 @@ def gather_labels(
     for i in range(rows, len(out_y)):
         out_y[i] = 0
         out_weight[i] = 0.0
+    return total
+
+
+@njit(nogil=True, cache=True)
+def gather_weights(weight: Flat | None, start: int, index: Index, rows: int, out: Flat) -> float:
+    """Weights of the rows, 1 where there are none; 0 beyond. Returns their sum."""
+    total = 0.0
+    for i in range(rows):
+        row = start + i if index is None else index[i]
+        out[i] = 1.0 if weight is None else weight[row]
+        total += out[i]
+    for i in range(rows, len(out)):
+        out[i] = 0.0
     return total

@@ -1,4 +1,4 @@
-"""Log loss of two classes over rows, in one pass: margins, residuals, gradient, a tile of rows at a time.
+"""Losses of a margin x·w + b over rows, in one pass: margins, residuals, gradient, a tile of rows at a time.
 
 Rules
 -----
@@ -7,6 +7,7 @@ Rules
 * Tiles begin at the first row handed in and hold ``len(margin)`` rows, so the order of every sum follows from the rows'
   order alone.
 * Arithmetic on features is in the type of ``w``; losses, and sums over tiles, are float64.
+* The loss is a number of ``kernels.margins``, so that one compiled function serves all of them.
 
 ``index`` None means rows ``start …``; otherwise row i is ``index[i]``. ``weight`` None means 1. The compiler drops the
 branch that a None rules out.
@@ -20,7 +21,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from trivium.program.kernels.elementary import EXACT, FAST, exp_negative, log1p_unit, prefetch
+from trivium.program.kernels.elementary import FAST, prefetch
+from trivium.program.kernels.margins import residuals
 
 __all__ = ["dense_delta", "dense_margins", "score", "sparse_delta", "sparse_margins"]
 
@@ -38,7 +40,7 @@ def row_of(start: int, index: Index, i: int) -> int:
 
 @njit(nogil=True, cache=True)
 def labels(start: int, index: Index, at: int, k: int, y: Flat, weight: Flat | None, target: Flat, share: Flat) -> None:
-    """Targets (0 or 1) and weights of the tile's rows."""
+    """Targets and weights of the tile's rows."""
     for i in range(k):
         row = row_of(start, index, at + i)
         target[i] = y[row]
@@ -46,20 +48,6 @@ def labels(start: int, index: Index, at: int, k: int, y: Flat, weight: Flat | No
             share[i] = 1.0
         else:
             share[i] = weight[row]
-
-
-@njit(nogil=True, cache=True, fastmath=EXACT, error_model="numpy")
-def residuals(margin: Flat, target: Flat, share: Flat, k: int) -> None:
-    """Replace margins by weighted residuals p − target, and targets by weighted losses."""
-    for i in range(k):
-        z = margin[i]
-        e = exp_negative(-abs(z))
-        q = 1.0 / (1.0 + e)
-        p = q if z >= 0.0 else e * q
-        s = z if target[i] > 0.5 else -z
-        loss = log1p_unit(e) + (0.0 if s >= 0.0 else -s)
-        margin[i] = share[i] * (p - target[i])
-        target[i] = share[i] * loss
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
@@ -161,6 +149,8 @@ def dense_delta(
     rows: int,
     y: Flat,
     weight: Flat | None,
+    code: int,
+    epsilon: float,
     scale: float,
     w: Flat,
     b: float,
@@ -181,7 +171,7 @@ def dense_delta(
         k = min(tile, rows - at)
         dense_tile_margins(x, start, index, rows, at, k, 2, w, b, scale, margin)
         labels(start, index, at, k, y, weight, target, share)
-        residuals(margin, target, share, k)
+        residuals(margin, target, share, k, code, epsilon)
         weights += total(share, k)
         loss += total(target, k)
         slope += total(margin, k)
@@ -228,6 +218,8 @@ def sparse_delta(
     rows: int,
     y: Flat,
     weight: Flat | None,
+    code: int,
+    epsilon: float,
     w: Flat,
     b: float,
     sums: Flat,
@@ -241,7 +233,7 @@ def sparse_delta(
         k = min(tile, rows - at)
         sparse_tile_margins(indptr, indices, values, start, index, at, k, w, b, margin)
         labels(start, index, at, k, y, weight, target, share)
-        residuals(margin, target, share, k)
+        residuals(margin, target, share, k, code, epsilon)
         weights += total(share, k)
         loss += total(target, k)
         slope += total(margin, k)
@@ -263,9 +255,12 @@ def sparse_margins(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def score(
-    margin: Flat, start: int, index: Index, y: Flat, weight: Flat | None, tiles: Flat
+    margin: Flat, start: int, index: Index, y: Flat, weight: Flat | None, code: int, epsilon: float, tiles: Flat
 ) -> tuple[float, float, float]:
-    """Σ weight, Σ weight·loss, Σ weight where the sign of the margin is right (0 counts as the first class)."""
+    """Σ weight, Σ weight·loss, Σ weight where the sign of the margin is right (0 counts as the first class).
+
+    The last has no meaning for regression.
+    """
     weights, loss, correct = 0.0, 0.0, 0.0
     work, target, share = tiles[0], tiles[1], tiles[2]
     tile = len(work)
@@ -276,7 +271,7 @@ def score(
         for i in range(k):
             if (work[i] > 0.0) == (target[i] > 0.5):
                 correct += share[i]
-        residuals(work, target, share, k)
+        residuals(work, target, share, k, code, epsilon)
         weights += total(share, k)
         loss += total(target, k)
     return weights, loss, correct

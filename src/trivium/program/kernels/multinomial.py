@@ -1,7 +1,10 @@
-"""Cross entropy of several classes over CSR rows, in one pass.
+"""Cross entropy of several classes over rows, in one pass.
 
 Parameters and gradients are row-major (features, classes), so a non-zero touches one contiguous run of each. ``index``
 and ``weight`` are as in ``linear``.
+
+Dense rows go through two matrix products a tile (logits, then gradient), by the BLAS that SciPy brings, called without
+the interpreter. Rows that are of the parameters' type and lie together are used where they are, others are gathered.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from trivium.program.kernels.elementary import FAST
+from trivium.program.kernels.elementary import EXACT, FAST, exp_negative
+from trivium.program.kernels.gather import gather
+from trivium.program.kernels.linear import row_of
 
-__all__ = ["sparse_delta", "sparse_logits", "sparse_score"]
+__all__ = ["dense_delta", "dense_logits", "score", "sparse_delta", "sparse_logits"]
 
 Flat = NDArray[Any]
 Index = NDArray[np.int64] | None
@@ -102,26 +107,137 @@ def sparse_logits(
         row_logits(indptr, indices, values, row, W, b, out[i])
 
 
+@njit(nogil=True, cache=True)
+def tile_rows(whole: Flat | None, x: Flat, start: int, index: Index, at: int, k: int, scale: float, tile: Flat) -> Flat:
+    """``len(tile)`` rows from ``at``: views of ``whole``, or k rows gathered in ``tile`` and rows of 0 after them."""
+    if whole is None:
+        if index is None:
+            gather(x, tile.shape[1], start + at, None, k, scale, tile)
+        else:
+            gather(x, tile.shape[1], 0, index[at : at + k], k, scale, tile)
+        return tile
+    return whole[start + at : start + at + k]
+
+
+@njit(nogil=True, cache=True, fastmath=EXACT, error_model="numpy")
+def tile_probabilities(z: Flat, b: Flat, k: int, spread: Flat) -> None:
+    """Replace k rows of products x·W by probabilities; ``spread`` (k,) becomes log Σ e^logit."""
+    classes = z.shape[1]
+    for i in range(k):
+        row = z[i]
+        top = row[0] + b[0]
+        for c in range(classes):
+            row[c] += b[c]
+            if not row[c] <= top:  # NaN too
+                top = row[c]
+        for c in range(classes):
+            row[c] -= top
+        spread[i] = top
+    flat = z.reshape(-1)
+    for j in range(k * classes):
+        flat[j] = exp_negative(flat[j])
+    for i in range(k):
+        row = z[i]
+        total = 0.0
+        for c in range(classes):
+            total += row[c]
+        share = 1.0 / total
+        for c in range(classes):
+            row[c] *= share
+        spread[i] += math.log(total)
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
-def sparse_score(
-    indptr: Flat,
-    indices: Flat,
-    values: Flat,
+def dense_delta(
+    whole: Flat | None,
+    x: Flat,
     start: int,
     index: Index,
     rows: int,
+    step: int,
+    pad: bool,
     y: Flat,
     weight: Flat | None,
+    scale: float,
     W: Flat,
     b: Flat,
-) -> tuple[float, float, float]:
-    """Σ weight, Σ weight·loss, Σ weight where the largest logit is the label's (the first among equals)."""
+    sums: Flat,
+    slope: Flat,
+    tile: Flat,
+    z: Flat,
+    product: Flat,
+    spread: Flat,
+    chosen: Flat,
+) -> tuple[float, float]:
+    """Write Σ weight·gradient to ``sums`` (features, classes) and ``slope``, float64; Σ weight and Σ weight·loss.
+
+    ``whole`` (all rows, features) is ``x`` where its rows can be used as they are, else None. ``step`` rows are a tile;
+    with ``pad`` the last one is filled up with rows of weight 0, so that all products have one shape. ``tile`` (step,
+    features), ``z`` (step, classes) and ``product`` (features, classes) of the type of ``W``, ``spread`` and ``chosen``
+    (step,) float64 are scratch.
+    """
+    weights, loss = 0.0, 0.0
+    slope[:] = 0.0
+    for at in range(0, rows, step):
+        k = min(step, rows - at)
+        size = step if pad else k
+        data, p = tile_rows(whole, x, start, index, at, k, scale, tile[:size]), z[:size]
+        np.dot(data, W, p)
+        for i in range(k):
+            chosen[i] = p[i, y[row_of(start, index, at + i)]]
+        tile_probabilities(p, b, k, spread)
+        for i in range(k):
+            row = row_of(start, index, at + i)
+            share = 1.0 if weight is None else float(weight[row])
+            loss += share * (spread[i] - chosen[i] - b[y[row]])
+            weights += share
+            p[i, y[row]] -= 1
+            for c in range(len(b)):
+                p[i, c] *= share
+                slope[c] += p[i, c]
+        p[k:] = 0
+        np.dot(data.T, p, product)
+        if at == 0:
+            sums[:] = product
+        else:
+            sums += product
+    return weights, loss
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def dense_logits(
+    whole: Flat | None,
+    x: Flat,
+    start: int,
+    index: Index,
+    rows: int,
+    step: int,
+    pad: bool,
+    scale: float,
+    W: Flat,
+    b: Flat,
+    tile: Flat,
+    z: Flat,
+    out: Flat,
+) -> None:
+    """Logits (rows, classes) to ``out``, float64; all else as in ``dense_delta``."""
+    for at in range(0, rows, step):
+        k = min(step, rows - at)
+        size = step if pad else k
+        data, p = tile_rows(whole, x, start, index, at, k, scale, tile[:size]), z[:size]
+        np.dot(data, W, p)
+        for i in range(k):
+            for c in range(len(b)):
+                out[at + i, c] = p[i, c] + b[c]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def score(logits: Flat, start: int, index: Index, y: Flat, weight: Flat | None) -> tuple[float, float, float]:
+    """Σ weight, Σ weight·loss, Σ weight where the largest logit is the label's; ``logits`` are overwritten."""
     weights, loss, correct = 0.0, 0.0, 0.0
-    z = np.empty(len(b))
-    for i in range(rows):
-        row = start + i if index is None else index[i]
+    for i in range(len(logits)):
+        row, z = row_of(start, index, i), logits[i]
         share = 1.0 if weight is None else float(weight[row])
-        row_logits(indptr, indices, values, row, W, b, z)
         if np.argmax(z) == y[row]:
             correct += share
         chosen = z[y[row]]

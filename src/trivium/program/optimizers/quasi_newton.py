@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import astuple, dataclass, fields, replace
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +54,7 @@ RUNNING, FLAT, LEVEL, STUCK, NOT_FINITE, SPENT = range(6)
 _SAFE = 2.2e-16  # s'y must exceed this times y'y, as in L-BFGS-B (Byrd, Lu, Nocedal, Zhu, 1995)
 
 
-@dataclass(frozen=True)
-class Memo:
+class Memo(NamedTuple):
     """The head's scalars. ``pairs`` counts pairs ever kept, ``first`` the oldest not forgotten; ``at`` and ``towards``
     (0 or 1) say which of the two x, g rows and which of the two d rows are live; ``f`` is the objective at x.
     """
@@ -85,7 +84,7 @@ class Memo:
     @classmethod
     def of(cls, head: Floats) -> Memo:
         """Read from a head."""
-        return cls(*head[: len(fields(cls))].tolist())
+        return cls(*head[:MEMO].tolist())
 
     @property
     def search(self) -> Search:
@@ -96,8 +95,7 @@ class Memo:
     def searching(self, t: float, search: Search, *, forced: bool = False) -> Memo:
         """With ``t`` to be tried next."""
         low, high = search.low, search.high
-        return replace(
-            self,
+        return self._replace(
             phase=SEARCH,
             t=t,
             forced=forced,
@@ -114,11 +112,13 @@ class Memo:
 
     def done(self, reason: int) -> Memo:
         """Finished."""
-        return replace(self, phase=DONE, reason=reason)
+        return self._replace(phase=DONE, reason=reason)
 
 
-@dataclass(frozen=True)
-class _Sums:
+MEMO = len(Memo._fields)
+
+
+class _Sums(NamedTuple):
     """Totals by name; ``old`` has five rows over the live pairs."""
 
     pp: float
@@ -173,7 +173,7 @@ class QuasiNewton(Optimizer):
         if self.max_iter is not None:
             require(self.name, "max_iter", self.max_iter, self.max_iter >= 1, "1 or more")
         rows = self.memory + 1
-        object.__setattr__(self, "head_size", len(fields(Memo)) + Gram.size(rows))
+        object.__setattr__(self, "head_size", MEMO + Gram.size(rows))
         object.__setattr__(self, "ring", 2 * rows + 7)
         object.__setattr__(self, "scalar_count", len(curvature.COLUMNS) + curvature.PER_PAIR * self.memory)
 
@@ -219,10 +219,10 @@ class QuasiNewton(Optimizer):
         if memo.phase == DONE:
             out[:] = a
             return
-        gram = Gram(new.head[len(fields(Memo)) :], self.memory + 1)
+        gram = Gram(new.head[MEMO:], self.memory + 1)
         if memo.phase == PROBE:
             memo = self._condition(memo, totals, a, g, gram, state.ring, step, out)
-            new.head[: len(fields(Memo))] = astuple(memo)
+            new.head[:MEMO] = memo
             return
         sums = _Sums.of(totals, len(self._live(memo)))
         f = step.loss * _inverse(step) + 0.5 * step.l2 * sums.ww + self.l1_factor(step) * sums.w1
@@ -233,7 +233,7 @@ class QuasiNewton(Optimizer):
             memo = self._accept(memo, sums, f, a, g, state.ring, gram, step, out)
         else:
             memo = self._retry(memo, verdict, gram, state.ring, step, out)
-        new.head[: len(fields(Memo))] = astuple(memo)
+        new.head[:MEMO] = memo
 
     @staticmethod
     def _accepts(verdict: Accept | Try | Fail) -> bool:
@@ -257,10 +257,10 @@ class QuasiNewton(Optimizer):
         level = begun and (memo.f - f) <= self.ftol * max(abs(memo.f), abs(f), 1.0)
         keep = begun and sums.sy > _SAFE * sums.yy and sums.sy > 0
         self._extend(gram, memo, sums, keep=keep)
-        after = replace(memo, f=f, at=1 - memo.at, iterations=memo.iterations + begun, restarted=0)
+        after = memo._replace(f=f, at=1 - memo.at, iterations=memo.iterations + begun, restarted=0)
         if keep:
             first = max(memo.first, memo.pairs + 1 - self.memory)
-            after = replace(after, pairs=memo.pairs + 1, first=first)
+            after = after._replace(pairs=memo.pairs + 1, first=first)
         self._remember(a, g, ring, memo, after, step, keep=keep)
         spent = self.max_iter is not None and after.iterations >= self.max_iter
         if sums.above == 0 or level or spent:
@@ -270,7 +270,7 @@ class QuasiNewton(Optimizer):
             out[:] = a
             for lo, hi in step.penalised:
                 out[lo:hi] += a.dtype.type(PROBE_LENGTH)
-            return replace(after, phase=PROBE)
+            return after._replace(phase=PROBE)
         return self._set_out(after, gram, ring, step, out)
 
     def _retry(self, memo: Memo, verdict: Accept | Try | Fail, gram: Gram, ring: Flat, step: Step, out: Flat) -> Memo:
@@ -284,7 +284,7 @@ class QuasiNewton(Optimizer):
             out[:] = ring[x]
             return memo.done(STUCK)
         else:
-            forgetful = replace(memo, first=memo.pairs, restarted=1)
+            forgetful = memo._replace(first=memo.pairs, restarted=1)
             return self._set_out(forgetful, gram, ring, step, out)
         self._walk(after, ring, step, out)
         return after
@@ -302,7 +302,7 @@ class QuasiNewton(Optimizer):
         mean = change / (PROBE_LENGTH * max(count, 1.0))
         if not (math.isfinite(mean) and mean > 0 and falling <= MOST_FALLING * count):
             return self._set_out(memo, gram, ring, step, out)
-        memo = replace(memo, scaled=1)
+        memo = memo._replace(scaled=1)
         x, grad, _ = self._rows(memo)
         rows = np.array([x, grad, self._root(memo)], np.int64)
         c = np.array([_inverse(step), step.l2], a.dtype)
@@ -313,7 +313,7 @@ class QuasiNewton(Optimizer):
         """Write a new direction and its first trial point."""
         weights, slope = coefficients(gram, self._live(memo))
         if not slope < 0:
-            memo = replace(memo, first=memo.pairs)
+            memo = memo._replace(first=memo.pairs)
             weights, slope = coefficients(gram, self._live(memo))
         if not slope < 0:  # p'p has underflowed
             x, _, _ = self._rows(memo)
@@ -324,7 +324,7 @@ class QuasiNewton(Optimizer):
 
     def _head_for(self, memo: Memo, weights: Floats, t: float, slope: float, ring: Flat, step: Step, out: Flat) -> Memo:
         """Write the direction that ``weights`` make, and in ``out`` its point at ``t``."""
-        memo = replace(memo, towards=1 - memo.towards).searching(t, Search.begin(memo.f, slope))
+        memo = memo._replace(towards=1 - memo.towards).searching(t, Search.begin(memo.f, slope))
         rows = np.array([self.memory + 1, *self._rows(memo), self._root(memo)], np.int64)
         c = np.array([self.l1_factor(step)], ring.dtype)
         curvature.direct(ring, rows, self._live(memo), weights, frozen(step.penalised), c)
