@@ -13,7 +13,7 @@ from trivium.plan import Plan, Stopping
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
 from trivium.record import SilentObserver
-from trivium.session import start
+from trivium.session import begin
 
 DATA = "sklearn:digits"
 design, workers = sys.argv[3], int(sys.argv[4])
@@ -35,7 +35,7 @@ class Tells(SilentObserver):
             sys.stdin.read()
 
 
-live = start(
+live = begin(
     Job(
         model("mlp:64"),
         read(DATA),

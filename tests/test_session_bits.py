@@ -34,7 +34,7 @@ def stop_one(live):
 
 @pytest.mark.parametrize("name", JOBS)
 def test_a_sequential_run_has_the_bits_of_the_simulation(name, warm, simulated, tmp_path):
-    record = warm.train(JOBS[name](tmp_path / "run", "sequential", 1))
+    record = warm.run(JOBS[name](tmp_path / "run", "sequential", 1))
     assert record.params_sha256 == simulated[name]
     assert record.reproducible and record.notices == ()
 
@@ -57,7 +57,7 @@ def test_a_sequential_run_has_the_bits_of_the_simulation(name, warm, simulated, 
     ],
 )
 def test_workers_and_shards_do_not_change_bits(name, design, workers, shards, warm, simulated, tmp_path):
-    record = warm.train(JOBS[name](tmp_path / "run", design, workers, shards=shards))
+    record = warm.run(JOBS[name](tmp_path / "run", design, workers, shards=shards))
     assert record.params_sha256 == simulated[name]
     assert record.workers == workers
 
@@ -104,7 +104,7 @@ def test_a_worker_that_is_stopped_is_fenced_and_bits_stay(name, design, workers,
 @pytest.mark.parametrize(("design", "workers", "movers"), [("ps", 2, 2), ("allreduce", 3, 3), ("sequential", 1, 0)])
 def test_bytes_are_counted_where_they_move(design, workers, movers, warm, tmp_path):
     job = network_job(tmp_path / "run", design, workers)
-    record = warm.train(replace(job, plan=replace(job.plan, reproducible=False)))
+    record = warm.run(replace(job, plan=replace(job.plan, reproducible=False)))
     moved = record.clocks * job.program.for_data(job.data.spec).layout.nbytes
     assert record.bytes == {"pushed": movers * moved, "pulled": movers * moved}
     counted = [(one.bytes_pushed, one.bytes_pulled) for one in record.processes if one.name.startswith("worker")]

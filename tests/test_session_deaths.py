@@ -26,7 +26,7 @@ def test_the_only_server_is_killed(warm, tmp_path):
     pids, gate, watcher = [], Gate(tmp_path / "gate", 400), Watcher()
     saved = (tmp_path / "run" / "checkpoints").glob
     with gate.shut():
-        live = warm.start(replace(job, program=Troubled(job.program, gate)), watcher)
+        live = warm.begin(replace(job, program=Troubled(job.program, gate)), watcher)
         assert watcher.middle.wait(60.0)
         assert until(lambda: any(saved("*/manifest.json")))
         pids += live.pids.values()
@@ -55,7 +55,7 @@ def test_the_zygote_is_killed_and_the_run_goes_on(tmp_path):
         job = wide_job(tmp_path / "run", "ps", 2)
         record, _watcher = strike(session, job, lambda _live: os.kill(zygote_of(session), signal.SIGKILL))
         assert record.params_sha256 == simulate(job).params_sha256
-        again = session.train(wide_job(tmp_path / "again", "ps", 3))  # one process more than there were
+        again = session.run(wide_job(tmp_path / "again", "ps", 3))  # one process more than there were
         assert again.params_sha256 == record.params_sha256
 
 
@@ -88,7 +88,7 @@ def test_a_compute_without_end_is_shown_then_lost(after, warm, tmp_path):
     """After 1 call it hangs in the trial at the start, after 30 in the middle of a clock."""
     job = wide_job(tmp_path / "run", "ps", 2, patience=1.0, start_timeout=4.0)
     watcher = Watcher()
-    live = warm.start(replace(job, program=Troubled(job.program, Endless(tmp_path / "claim", after))), watcher)
+    live = warm.begin(replace(job, program=Troubled(job.program, Endless(tmp_path / "claim", after))), watcher)
     record = ended(live)
     notices = "\n".join(record.notices)
     assert "gave no sign of life" in notices and "died (killed: silent for" in notices
@@ -101,7 +101,7 @@ def test_a_compute_without_end_is_shown_then_lost(after, warm, tmp_path):
 def test_killed_by_the_person(warm, tmp_path):
     job, gate, watcher = wide_job(tmp_path / "run", "ps", 2), Gate(tmp_path / "gate", 12), Watcher()
     with gate.shut():
-        live = warm.start(replace(job, program=Troubled(job.program, gate)), watcher)
+        live = warm.begin(replace(job, program=Troubled(job.program, gate)), watcher)
         assert watcher.middle.wait(60.0)
         pids = list(live.pids.values())
         live.kill()
@@ -113,7 +113,7 @@ def test_killed_by_the_person(warm, tmp_path):
 
 def test_killed_before_it_has_begun(tmp_path):
     with Session() as session:
-        live = session.start(wide_job(tmp_path / "run", "ps", 2))
+        live = session.begin(wide_job(tmp_path / "run", "ps", 2))
         live.kill()
         with pytest.raises(Exception, match="the run was killed"):
             ended(live)

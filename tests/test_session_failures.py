@@ -10,9 +10,9 @@ import pytest
 from tests.watching import wide_job
 from trivium.core.role import Stop
 from trivium.data.read import read
+from trivium.ending import failure
 from trivium.errors import LostError, ProgramError, RunError, StoppedError, StorageError, UsageError
 from trivium.job import Job
-from trivium.live import failure
 from trivium.plan import Plan, Stopping
 from trivium.program.models import logistic
 from trivium.program.optimizers import optimizer
@@ -53,7 +53,7 @@ def test_a_program_that_cannot_be_sent_leaves_no_directory(warm, tmp_path):
     program = Program.from_loss(lambda _key: {"w": np.zeros(64, np.float32)}, loss, optimizer("sgd"))
     job = Job(program, read("sklearn:digits"), Plan("ps", workers=2), tmp_path / "run", stopping=Stopping(max_iter=2))
     with pytest.raises(ProgramError, match=r"cannot be sent to the workers: .*lock.*; keep locks, files"):
-        warm.train(job)
+        warm.run(job)
     assert not (tmp_path / "run").exists()
 
 
@@ -61,7 +61,7 @@ def test_a_program_that_cannot_be_sent_leaves_no_directory(warm, tmp_path):
 def test_a_disk_too_small_is_said_before_anything_starts(warm, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1000))
     with pytest.raises(StorageError, match=r"0\.0 MiB free; checkpoints and model of this run take up to \d\.\d MiB"):
-        warm.train(wide_job(tmp_path / "run"))
+        warm.run(wide_job(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

@@ -24,7 +24,7 @@ from trivium.program.models import model
 from trivium.program.optimizers import optimizer
 from trivium.program.program import Program
 from trivium.record import KINDS
-from trivium.session import Session, train, yardstick
+from trivium.session import Session, run, yardstick
 from trivium.testing.troubled import Gate, Raising, Troubled
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[1]
 
 def seen(session, job):
     """What this process and each of the warm ones hold after ``job``."""
-    record = session.train(job)
+    record = session.run(job)
     seats = session.pool(xla=job.program.xla)._idle
     assert until(lambda: not any(holdings(seat.pid)["maps"] for seat in seats)), "a run's memory is still held"
     return record, {"here": holdings(), **{seat.pid: holdings(seat.pid) for seat in seats}}
@@ -84,7 +84,9 @@ def test_five_warm_runs_hold_no_more_than_two(job, tmp_path):
 
 def test_a_sequential_run_of_many_threads_leaves_none(tmp_path):
     with Session() as session:
-        job = replace(wide_job(tmp_path / "run", "sequential", 1), plan=Plan(threads=3, reproducible=True))
+        job = replace(
+            wide_job(tmp_path / "run", "sequential", 1), plan=Plan("sequential", threads=3, reproducible=True)
+        )
         (first, held), (_, later) = seen(session, job), seen(session, replace(job, out=tmp_path / "again"))
         assert first.threads == 3
         assert later == held
@@ -111,12 +113,12 @@ def failing(kind, out):
 @pytest.mark.parametrize("kind", ["raises at the start", "raises in the middle", "diverges", "too large a model"])
 def test_a_run_that_fails_says_why_once_and_leaves_nothing(kind, warm, tmp_path):
     for before in (wide_job(tmp_path / "before", "ps", 2), network_job(tmp_path / "xla", "ps", 1)):
-        warm.train(before)
+        warm.run(before)
     before = holdings()
     job, error, words = failing(kind, tmp_path / "run")
     watcher = Watcher()
     with pytest.raises(error, match=words) as caught:
-        ended(warm.start(job, watcher))
+        ended(warm.begin(job, watcher))
     if error is ProgramError:
         assert "in strike" in caught.value.traceback and "troubled.py" in caught.value.traceback
         assert (tmp_path / "run" / "events.jsonl").read_text().count("this program fails") == 1
@@ -128,21 +130,21 @@ def test_a_run_that_fails_says_why_once_and_leaves_nothing(kind, warm, tmp_path)
     after = holdings()
     assert after["fds"] <= before["fds"] and after["maps"] <= before["maps"], (before, after)
     assert after["threads"] <= before["threads"] + 1, "the one that begins to prepare other workers may have begun"
-    assert warm.train(wide_job(tmp_path / "after", "ps", 2)).stopped_by == "max_iter"
+    assert warm.run(wide_job(tmp_path / "after", "ps", 2)).stopped_by == "max_iter"
 
 
 def test_a_directory_that_holds_something(warm, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("precious")
     with pytest.raises(UsageError, match="is not empty and nothing is overwritten"):
-        warm.train(wide_job(tmp_path / "run"))
+        warm.run(wide_job(tmp_path / "run"))
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
 def test_a_directory_that_cannot_be_made(warm, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot make the run directory"):
-        warm.train(wide_job(tmp_path / "file" / "run"))
+        warm.run(wide_job(tmp_path / "file" / "run"))
 
 
 def test_a_directory_that_goes_away_in_the_middle(warm, tmp_path):
@@ -157,25 +159,25 @@ def test_a_directory_that_goes_away_in_the_middle(warm, tmp_path):
 def test_one_run_at_a_time_in_a_session(warm, tmp_path):
     job, gate, watcher = wide_job(tmp_path / "run"), Gate(tmp_path / "gate", 12), Watcher()
     with gate.shut():
-        live = warm.start(replace(job, program=Troubled(job.program, gate)), watcher)
+        live = warm.begin(replace(job, program=Troubled(job.program, gate)), watcher)
         assert watcher.middle.wait(60.0)
         with pytest.raises(UsageError, match="this session has a run going on"):
-            warm.start(wide_job(tmp_path / "second"))
+            warm.begin(wide_job(tmp_path / "second"))
     assert ended(live).stopped_by == "max_iter"
     assert not (tmp_path / "second").exists()
-    assert warm.train(wide_job(tmp_path / "third")).stopped_by == "max_iter"
+    assert warm.run(wide_job(tmp_path / "third")).stopped_by == "max_iter"
 
 
 def test_a_plan_that_cannot_be_is_refused_before_anything_starts(warm, tmp_path):
     with pytest.raises(PlanError, match="lanes=500 but only"):
-        warm.start(replace(wide_job(tmp_path / "run"), plan=Plan("ps", workers=2, lanes=500)))
+        warm.begin(replace(wide_job(tmp_path / "run"), plan=Plan("ps", workers=2, lanes=500)))
     assert not (tmp_path / "run").exists()
 
 
 def test_time_is_accounted_for(warm, tmp_path):
-    warm.train(network_job(tmp_path / "first", "ps", 2))
+    warm.run(network_job(tmp_path / "first", "ps", 2))
     began = time.perf_counter()
-    record = warm.train(network_job(tmp_path / "run", "ps", 2, epochs=20))
+    record = warm.run(network_job(tmp_path / "run", "ps", 2, epochs=20))
     wall = time.perf_counter() - began
     for one in record.processes:
         assert set(one.seconds) == set(KINDS)
@@ -192,7 +194,7 @@ def test_time_is_accounted_for(warm, tmp_path):
 
 
 def test_memory_is_counted_once(warm, tmp_path):
-    record = warm.train(wide_job(tmp_path / "run", "ps", 2))
+    record = warm.run(wide_job(tmp_path / "run", "ps", 2))
     largest = max(one.peak_rss_bytes for one in record.processes)
     assert 1 << 20 < largest < 1 << 30
     mine = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -203,7 +205,7 @@ def test_memory_is_counted_once(warm, tmp_path):
 # -- where a run may be started from ----------------------------------------------------------------------------------
 def test_from_a_thread(tmp_path):
     found = []
-    thread = threading.Thread(target=lambda: found.append(train(wide_job(tmp_path / "run"))))
+    thread = threading.Thread(target=lambda: found.append(run(wide_job(tmp_path / "run"))))
     thread.start()
     thread.join(60.0)
     assert found[0].stopped_by == "max_iter"
@@ -213,19 +215,19 @@ DAEMON = """
 import multiprocessing as mp, sys
 from pathlib import Path
 from tests.watching import _digits, wide_job
-from trivium.session import train
+from trivium.session import run
 
 def child(out):
-    print(train(wide_job(out)).params_sha256, flush=True)
+    print(run(wide_job(out)).params_sha256, flush=True)
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])
-    print(train(wide_job(out / "a")).params_sha256, flush=True)
+    print(run(wide_job(out / "a")).params_sha256, flush=True)
     process = mp.get_context("fork").Process(target=child, args=(out / "b",), daemon=True)
     process.start()
     process.join(60.0)
     print(process.exitcode, flush=True)
-    print(train(wide_job(out / "c")).params_sha256, flush=True)
+    print(run(wide_job(out / "c")).params_sha256, flush=True)
 """
 
 
@@ -242,8 +244,8 @@ from pathlib import Path
 import jax, jax.numpy as jnp
 print(float(jnp.ones(3).sum()), len(jax.devices()))
 from tests.watching import _digits, network_job
-from trivium.session import train
-print(train(network_job(Path(sys.argv[1]) / "a", "sequential", 1)).params_sha256)
+from trivium.session import run
+print(run(network_job(Path(sys.argv[1]) / "a", "sequential", 1)).params_sha256)
 """
 
 
@@ -258,7 +260,7 @@ def test_from_a_process_that_has_an_xla_client(warm, tmp_path):
         check=True,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
-    here = warm.train(network_job(tmp_path / "b", "ps", 2))
+    here = warm.run(network_job(tmp_path / "b", "ps", 2))
     assert done.stdout.split()[-1] == here.params_sha256
 
 

@@ -31,7 +31,7 @@ def stopped(session, job, after, gate):
     """``job`` stopped while its processes wait before call ``after``."""
     watcher = Watcher()
     with gate.shut():
-        live = session.start(replace(job, program=Troubled(job.program, gate)), watcher)
+        live = session.begin(replace(job, program=Troubled(job.program, gate)), watcher)
         assert watcher.middle.wait(60.0)
         live.stop("interrupted")
     return ended(live)
@@ -64,7 +64,7 @@ def test_stopped_and_resumed_is_as_never_stopped(after, warm, tmp_path):
 def test_a_stop_saves_and_ends_while_gradients_go_on(warm, tmp_path):
     job, gate, watcher = network_job(tmp_path / "run", epochs=40), Gate(tmp_path / "gate", 40), Watcher()
     with gate.shut():
-        live = warm.start(replace(job, program=Troubled(job.program, gate)), watcher)
+        live = warm.begin(replace(job, program=Troubled(job.program, gate)), watcher)
         assert watcher.middle.wait(60.0)
         live.stop("interrupted")
         record = live.wait(10.0)
@@ -90,7 +90,7 @@ def test_a_line_search_resumed_twice_by_other_numbers_of_workers(warm, tmp_path)
 
 
 def test_frequent_checkpoints_do_not_change_bits(warm, tmp_path):
-    record = warm.train(network_job(tmp_path / "run", "ps", 2, epochs=40, shards=2, checkpoint_every=0.02))
+    record = warm.run(network_job(tmp_path / "run", "ps", 2, epochs=40, shards=2, checkpoint_every=0.02))
     saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert saved[-1] == f"{record.clocks:010d}"
     terms = (tmp_path / "run" / "terms.jsonl").read_text().count('"why":"checkpoint"')
@@ -123,7 +123,7 @@ def begun(warm, tmp_path_factory):
         stopping=Stopping(max_iter=2),
         sources=sources,
     )
-    warm.train(job)
+    warm.run(job)
     return folder
 
 

@@ -74,7 +74,7 @@ def strike(session, job, act, after=12, gate=None):
     gate = Gate(gate or job.out.parent / "gate", after)
     watcher = Watcher()
     with gate.shut():
-        live = session.start(replace(job, program=Troubled(job.program, gate)), watcher)
+        live = session.begin(replace(job, program=Troubled(job.program, gate)), watcher)
         try:
             arrived = watcher.middle.wait(BOUND)
             if arrived:

@@ -3,38 +3,68 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trivium import errors as errors
+    from trivium import models as models
+    from trivium import optim as optim
+    from trivium import transforms as transforms
+    from trivium.data.dataset import Dataset as Dataset
+    from trivium.data.read import from_arrays as from_arrays
+    from trivium.data.read import from_arrow as from_arrow
+    from trivium.data.read import from_pandas as from_pandas
+    from trivium.data.read import from_polars as from_polars
+    from trivium.data.read import read as read
+    from trivium.data.table import Table as Table
+    from trivium.face import Session as Session
+    from trivium.face import Started as Started
+    from trivium.face import load as load
+    from trivium.face import resume as resume
+    from trivium.face import start as start
+    from trivium.face import train as train
+    from trivium.job import Job as Job
+    from trivium.plan import Plan as Plan
+    from trivium.plan import Stopping as Stopping
+    from trivium.program.program import Program as Program
+    from trivium.record import Record as Record
+    from trivium.session import load_params as load_params
+    from trivium.trained import Run as Run
 
 _HOME = {
+    "Dataset": "trivium.data.dataset",
     "Job": "trivium.job",
-    "Live": "trivium.live",
     "Plan": "trivium.plan",
     "Program": "trivium.program.program",
     "Record": "trivium.record",
-    "Session": "trivium.session",
+    "Run": "trivium.trained",
+    "Session": "trivium.face",
+    "Started": "trivium.face",
     "Stopping": "trivium.plan",
-    "errors": "trivium",
+    "Table": "trivium.data.table",
     "from_arrays": "trivium.data.read",
+    "from_arrow": "trivium.data.read",
+    "from_pandas": "trivium.data.read",
+    "from_polars": "trivium.data.read",
+    "load": "trivium.face",
     "load_params": "trivium.session",
-    "models": "trivium.program",
-    "optim": "trivium.program",
     "read": "trivium.data.read",
-    "resume": "trivium.session",
-    "start": "trivium.session",
-    "train": "trivium.session",
+    "resume": "trivium.face",
+    "start": "trivium.face",
+    "train": "trivium.face",
 }
-_MODULES = {"errors": "trivium.errors", "models": "trivium.program.models", "optim": "trivium.program.optimizers"}
+_MODULES = ("errors", "learn", "models", "optim", "transforms")
 
-__all__ = sorted(_HOME)  # noqa: PLE0605 - the table is the list
+__all__ = sorted((*_HOME, *_MODULES))  # noqa: PLE0605 - the table is the list
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
+        return importlib.import_module(f"trivium.{name}")
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'trivium' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return list(__all__)

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trivium.choosing import choose, memory_bytes, state_bytes
 from trivium.core.pacing import Pace
-from trivium.data.batches import BatchPlan
+from trivium.data.batches import BatchPlan, strides
 from trivium.data.table import DataSpec, Table
 from trivium.errors import PlanError, UsageError
 from trivium.plan import Plan, Stopping
 from trivium.program.optimizers.base import Optimizer
 from trivium.program.program import Defaults, Program
 from trivium.runtime.plane import Facts
+from trivium.runtime.versions import SLOTS
 from trivium.staffing import Staffing, staff
+from trivium.starting import Start, check_start, later
 
-__all__ = ["FULL", "Job", "Prepared", "prepare"]
+__all__ = ["FULL", "Job", "Prepared", "Rows", "held_share", "prepare", "settled"]
 
 SAMPLE_ROWS = 10_000
 CHECKS = 10  # looks at the target loss, at least
 FULL = "full"
+
+
+class Rows(Protocol):
+    """What gives a table when it is asked for one: a data set that is read when somebody needs it."""
+
+    def table(self) -> Table:
+        """The rows, read."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +41,20 @@ class Job:
     """All that defines a run.
 
     ``batch_size`` is global; None is the program's default, "full" the full batch. So is ``l2`` None.
-    ``valid`` is a table or a share of ``data``. ``sources`` names where the tables came from, so that the run can be
-    resumed from its directory alone. ``out`` is the run directory: empty, or not there yet.
+    ``data``, ``valid`` and ``test`` are tables, or data sets that give one (``valid`` also a share of ``data``).
+    ``sources`` names where they came from, so that the run can be resumed from its directory alone; ``reading`` is how
+    they were read (encoding and transforms), which is saved with the run. ``out`` is the run directory: empty, or not
+    there yet; None where a run leaves none (``trivium.inline``). ``start`` is where A starts: every parameter of the
+    layout by name, or what ``Finished.saved`` gave, with the optimizer's state. ``chosen`` says why its plan has the
+    design that it has, where that was not the person's choice.
     """
 
     program: Program
-    data: Table
+    data: Table | Rows
     plan: Plan
-    out: Path
-    valid: Table | float | None = None
-    test: Table | None = None
+    out: Path | None = None
+    valid: Table | Rows | float | None = None
+    test: Table | Rows | None = None
     stopping: Stopping = field(default_factory=Stopping)
     optimizer: Optimizer | None = None
     batch_size: int | str | None = None
@@ -48,9 +62,13 @@ class Job:
     l2: float | None = None
     seed: int = 0
     sources: dict[str, Any] | None = None
+    start: Start | None = None
+    reading: Any = None
+    chosen: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))  # a string will do
+        if self.out is not None:
+            object.__setattr__(self, "out", Path(self.out))  # a string will do
         for name, kind, how in (
             ("program", Program, "tv.models.logistic(), or another of tv.models, or tv.Program.from_loss(…)"),
             ("data", Table, "tv.read(path), or tv.from_arrays(x, y)"),
@@ -58,8 +76,49 @@ class Job:
             ("stopping", Stopping, "tv.Stopping(epochs=5)"),
         ):
             value = getattr(self, name)
-            if not isinstance(value, kind):
+            if not isinstance(value, kind) and not (kind is Table and hasattr(value, "table")):
                 raise UsageError(f"{name} is {_shown(value)}, expected {kind.__name__}: {how}")
+
+    @property
+    def folder(self) -> Path:
+        """The run directory; UsageError where none was given."""
+        if self.out is None:
+            raise UsageError("this run needs a directory: give out, or use trivium.inline.run_inline")
+        return self.out
+
+
+def settled(job: Job) -> Job:
+    """``job`` with tables in the place of data sets, and with a design where its plan left that open."""
+    given: dict[str, Any] = {"data": job.data, "valid": job.valid, "test": job.test}
+    share = held_share(job)
+    data = given["data"]
+    if share and hasattr(data, "split"):
+        given["data"], given["valid"] = data.split(share, job.seed)  # steps are fitted on the rows that are left
+    tables = {name: rows.table() for name, rows in given.items() if hasattr(rows, "table")}
+    reading = job.reading
+    if reading is None and "data" in tables:
+        reading = getattr(given["data"], "reading", None)
+    if tables or reading is not job.reading:
+        job = replace(job, **tables, reading=reading)
+    return _designed(job) if job.plan.design == "auto" else job
+
+
+def held_share(job: Job) -> float | None:
+    """The share of the rows that is held out, where validation rows are not given."""
+    if job.valid is None:
+        return (job.program.defaults.valid or None) if job.optimizer is None else None
+    return float(job.valid) if isinstance(job.valid, int | float) else None
+
+
+def _designed(job: Job) -> Job:
+    """With the design that suits the sizes."""
+    assert isinstance(job.data, Table)
+    program = job.program.for_data(job.data.spec)
+    optimizer = _optimizer(job, program.defaults, job.data.spec)
+    model = state_bytes(program.layout.nbytes, slots=optimizer.slots, ring=optimizer.ring, versions=SLOTS)
+    rows = 0 if job.data.mapped else job.data.nbytes  # what is mapped passes through memory
+    choice = choose(job.plan, data=rows, model=model, memory=memory_bytes())
+    return replace(job, plan=choice.plan, chosen=choice.why)
 
 
 def _shown(value: object) -> str:
@@ -84,13 +143,17 @@ class Prepared:
 
 def prepare(job: Job, *, looks: bool = True) -> Prepared:
     """Fill in every default and check what can be checked before anything starts."""
-    plan = job.plan
-    program = job.program.for_data(job.data.spec)
+    job = settled(job)
+    plan, data = job.plan, job.data
+    assert isinstance(data, Table)
+    program = job.program.for_data(data.spec)
     if plan.consistency not in program.consistencies:
         raise PlanError(f"{program.name} cannot be trained under {plan.consistency}: it allows {program.consistencies}")
     defaults = program.defaults
-    optimizer = _optimizer(job, defaults, job.data.spec)
-    tables = _tables(job, defaults.valid if job.valid is None and job.optimizer is None else None)
+    _check_solver(job, program)
+    optimizer = later(_optimizer(job, defaults, data.spec), job.start)
+    check_start(job.start, program, optimizer)
+    tables = _tables(job, data)
     rows = len(tables["train"])
     full = bool(getattr(optimizer, "needs_full_batch", False))
     batch = _batch_size(job, defaults.batch_size, full=full)
@@ -100,7 +163,8 @@ def prepare(job: Job, *, looks: bool = True) -> Prepared:
         raise PlanError(f"batch_size={batch} is less than lanes={plan.lanes}: each lane needs a row a step")
     if plan.combine == "model" and batch is not None:
         batch *= plan.every
-    batches = BatchPlan(rows, plan.lanes, batch, job.seed)
+    cut = strides(rows, tables["train"].nbytes, plan.lanes, plan.memory_per_worker)
+    batches = BatchPlan(rows, plan.lanes, batch, job.seed, strides=cut)
     l2 = job.l2 if job.l2 is not None else defaults.l2_per_row / rows
     penalties = (job.l1, l2)
     if plan.combine == "model":
@@ -124,6 +188,15 @@ def prepare(job: Job, *, looks: bool = True) -> Prepared:
     pace = _pace(job, facts, tables, full=full, looks=looks)
     sample = _sample(rows, job.seed) if pace.watch == "sample" else None
     return Prepared(facts, tables, sample, pace, staffing, job.stopping.max_time)
+
+
+def _check_solver(job: Job, program: Program) -> None:
+    """A program whose Δ is not shaped like A comes with the one F that takes it."""
+    own = program.defaults.optimizer
+    if program.delta_layout != program.layout and job.optimizer is not None and type(job.optimizer) is not type(own):
+        raise PlanError(f"{program.name} solves for its parameters and takes no other optimizer; leave it out")
+    if program.name == "least_squares" and job.stopping.epochs is not None and job.stopping.epochs < 2:
+        raise PlanError("epochs=1: least_squares goes over the rows twice, for means and for moments; leave it out")
 
 
 def _optimizer(job: Job, defaults: Defaults, spec: DataSpec) -> Optimizer:
@@ -160,16 +233,15 @@ def _batch_size(job: Job, default: int | None, *, full: bool) -> int | None:
     return default if default is not None else 256
 
 
-def _tables(job: Job, default_valid: float | None) -> dict[str, Table]:
+def _tables(job: Job, data: Table) -> dict[str, Table]:
     from trivium.data.read import split
 
-    valid = job.valid if job.valid is not None else default_valid
-    tables = {"train": job.data}
-    if isinstance(valid, Table):
-        tables["valid"] = valid
-    elif valid:
-        tables["train"], tables["valid"] = split(job.data, valid, job.seed)
-    if job.test is not None:
+    share, tables = held_share(job), {"train": data}
+    if isinstance(job.valid, Table):
+        tables["valid"] = job.valid
+    elif share:
+        tables["train"], tables["valid"] = split(data, share, job.seed)
+    if isinstance(job.test, Table):
         tables["test"] = job.test
     return tables
 

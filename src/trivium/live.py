@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda
 from trivium.core.role import Stop
-from trivium.errors import LostError, ProgramError, RunError, StoppedError, StorageError, TriviumError, UsageError
-from trivium.job import Job, Prepared, prepare
-from trivium.program.params import Layout
+from trivium.ending import failure, final_params, in_words, params_digest
+from trivium.errors import RunError, StoppedError, TriviumError, UsageError
+from trivium.job import Job, Prepared, prepare, settled
 from trivium.record import Observer, Record
-from trivium.remembering import as_json, open_run, unmake_run
+from trivium.remembering import open_run, unmake_run, write_result
 from trivium.runtime.host import Trace
 from trivium.runtime.local import DriverHost, LocalNode
 from trivium.runtime.plane import ArrayPlane
 from trivium.runtime.pool import Pool
-from trivium.runtime.store import Checkpoint, RunStore, checkpoints, drop_after, keep_looks, last_term, write_whole
+from trivium.runtime.store import Checkpoint, RunStore, checkpoints, drop_after, keep_looks, last_term
 from trivium.runtime.warmth import compile_once, is_warm
 from trivium.staffing import RETRY
+from trivium.starting import first_version
 from trivium.telling import Teller, Timing, final_record
 
-__all__ = ["Live", "Owner", "failure", "final_params", "params_digest"]
+__all__ = ["Live", "Owner"]
 
 log = logging.getLogger(__name__)
-FAILURES: dict[str, type[RunError]] = {
-    "storage": StorageError,
-    "lost": LostError,
-    "stopped": StoppedError,
-    "run": RunError,
-}
 
 
 class Owner(Protocol):
@@ -70,6 +61,7 @@ class Live:
         trace: Trace | None = None,
         store: RunStore | None = None,
     ) -> None:
+        job = settled(job)
         self.job, self.observer = job, observer
         self.trace = trace
         self._session, self._saved, self._looks = session, saved, looks
@@ -90,7 +82,7 @@ class Live:
     @property
     def path(self) -> Path:
         """The run directory."""
-        return self.job.out
+        return self.job.folder
 
     @property
     def pids(self) -> dict[str, int]:
@@ -155,22 +147,24 @@ class Live:
 
     def _drive(self) -> Record:
         prepared, job = self._prepared, self.job
-        began, made = time.perf_counter(), not job.out.exists()
+        began, made = time.perf_counter(), not job.folder.exists()
         fresh = not self._saved
         store = self._store or open_run(job, prepared)
         teller = Teller(self.job, self.observer, prepared, began)
         try:
             teller.stage("start")
+            if job.chosen:
+                teller.notice(job.chosen)
             try:
                 node = self._open_node(prepared, store.life)
             except BaseException:
                 if fresh:
-                    unmake_run(job.out, folder=made)
+                    unmake_run(job.folder, folder=made)
                 raise
             return self._on_node(node, store, teller)
         except StoppedError:  # before it began
             if fresh:
-                unmake_run(job.out, folder=made)
+                unmake_run(job.folder, folder=made)
             raise
         finally:
             teller.end()
@@ -184,12 +178,13 @@ class Live:
             pool,
             prepared.staffing.members,
             prepared.facts,
-            job.out,
+            job.folder.absolute(),  # warm processes may have begun in another folder
             prepared.tables,
             prepared.sample,
             prepared.staffing.spin,
             plan.orphan_timeout,
             life,
+            plan.memory_per_worker,
         )
         node.open()
         return node
@@ -214,7 +209,7 @@ class Live:
                 stop = host.run()
                 clean = not stop.error and not self._killed
                 params = final_params(node.plane, agenda) if not stop.error else None
-                stop = _in_words(stop, node.plane)
+                stop = in_words(stop, node.plane)
                 timing = teller.close(host, node)
             finally:
                 host.close()
@@ -231,18 +226,17 @@ class Live:
 
     def _first_version(self, node: LocalNode, prepared: Prepared, teller: Teller) -> Agenda:
         """What a driver decided is in its manifests; what orphans saved later counts as far as that reaches."""
-        facts = prepared.facts
         told = max((one for one in self._saved if one.memory), key=lambda one: one.clock, default=None)
         memory = told.memory if told is not None else b""
         agenda = Agenda.resumed(prepared.pace, memory, [one.clock for one in self._saved])
         chosen = next((one for one in self._saved if one.clock == agenda.clock), None)
         if chosen is None:
-            node.plane.first_version(facts.program.init(facts.seed))
+            first_version(node.plane, self.job.start)
         else:
             self._restore(node.plane, chosen, told, agenda)
         if self._saved:
-            drop_after(self.job.out, -1 if chosen is None else chosen.clock)
-            keep_looks(self.job.out, agenda.looked)
+            drop_after(self.job.folder, -1 if chosen is None else chosen.clock)
+            keep_looks(self.job.folder, agenda.looked)
             teller.notice(f"goes on from clock {agenda.clock}")
         return agenda
 
@@ -251,7 +245,7 @@ class Live:
         saved, layout = chosen.load(), plane.facts.layout
         if saved["a"].shape[-1] != layout.size:
             raise UsageError(
-                f"{self.job.out} was saved with {saved['a'].shape[-1]} parameters, this job has {layout.size}: "
+                f"{self.job.folder} was saved with {saved['a'].shape[-1]} parameters, this job has {layout.size}: "
                 "resume with the model and data that it was started with"
             )
         if told is not None and told is not chosen:
@@ -272,7 +266,7 @@ class Live:
             names=staffing.names,
             max_time=prepared.max_time,
             checkpoint_every=plan.checkpoint_every,
-            term=last_term(self.job.out),
+            term=last_term(self.job.folder),
         )
         host = DriverHost(
             driver,
@@ -295,8 +289,8 @@ class Live:
         """What to do after ``stop``; nothing where it would happen again."""
         if stop.error.startswith("diverged") or stop.kind == "stopped":
             return ""
-        if _has_checkpoint(self.job.out):
-            return f"; to go on from the last checkpoint: trivium resume {self.job.out}"
+        if _has_checkpoint(self.job.folder):
+            return f"; to go on from the last checkpoint: trivium resume {self.job.folder}"
         return "; nothing was saved yet: start it anew"
 
     def _finish(
@@ -308,45 +302,12 @@ class Live:
         timing: Timing,
         stop: Stop,
     ) -> Record:
-        from safetensors.numpy import save
-
-        run = self.job.out
         layout = prepared.facts.layout
-        views = {name: np.ascontiguousarray(view) for name, view in layout.views(params).items()}
-        write_whole(run / "model.safetensors", save(views, {"model": prepared.facts.program.name}))
         digest = params_digest(layout, params)
         record = final_record(self.job, prepared, agenda, host.driver, params, digest, timing, stop.reason)
-        write_whole(run / "spans.json", as_json({"processes": [asdict(one) for one in timing.processes]}))
-        write_whole(run / "record.json", as_json(record.as_json()))
+        write_result(self.job.folder, prepared.facts.program.name, layout, params, record)
         self.observer.stage("save", 0.0)
         return record
-
-
-def failure(stop: Stop, hint: str = "") -> RunError:
-    """What a run that ended with ``stop`` failed of, by its kind and not by its words."""
-    if stop.kind == "program":
-        return ProgramError(stop.error, stop.traceback)
-    return FAILURES[stop.kind](f"{stop.error}{hint}")
-
-
-def _in_words(stop: Stop, plane: ArrayPlane) -> Stop:
-    """``converged`` only where F met its own test; it may also have used its iterations up, or be stuck."""
-    optimizer = plane.facts.optimizer
-    if stop.reason != "converged" or not hasattr(optimizer, "reason"):
-        return stop
-    _clock, slot = plane.held[0].versions.current()
-    told: str = optimizer.reason(plane.held[0].states[slot].head)
-    if "used up" in told:
-        return msgspec.structs.replace(stop, reason="max_iter")
-    return msgspec.structs.replace(stop, reason=told) if "line search" in told or "not finite" in told else stop
-
-
-def params_digest(layout: Layout, params: NDArray[Any]) -> str:
-    """SHA-256 over the named slices of flat ``params``, in order; the gaps between them do not count."""
-    digest = hashlib.sha256()
-    for view in layout.views(params).values():
-        digest.update(np.ascontiguousarray(view).tobytes())
-    return digest.hexdigest()
 
 
 def _has_checkpoint(run: Path) -> bool:
@@ -354,13 +315,3 @@ def _has_checkpoint(run: Path) -> bool:
         return bool(checkpoints(run))
     except OSError:
         return False
-
-
-def final_params(plane: ArrayPlane, agenda: Agenda) -> NDArray[Any]:
-    """The kept parameters if there are any better ones than the last, else the last; a copy."""
-    if agenda.pace.keep_best and agenda.kept >= 0 and agenda.kept == agenda.best_clock != agenda.clock:
-        return plane.arrays.kept.copy()
-    plane.read(agenda.clock)
-    copied = plane.view().copy()
-    plane.release()
-    return copied

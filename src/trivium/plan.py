@@ -9,9 +9,10 @@ from trivium.errors import PlanError, unknown
 
 __all__ = ["COMBINES", "CONSISTENCIES", "DESIGNS", "Plan", "Stopping"]
 
-DESIGNS = ("sequential", "allreduce", "ps")
+DESIGNS = ("auto", "sequential", "allreduce", "ps")
 CONSISTENCIES = ("bsp",)
 COMBINES = ("sum", "model")
+MEMORY_AT_LEAST = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,18 @@ class Stopping:
 class Plan:
     """Where and how a program is trained.
 
+    ``design`` "auto" is settled before the run starts: ``sequential`` with all cores while data and model fit one
+    machine, else ``ps`` (see ``trivium.choosing``); the run says what was chosen, and why.
+
     ``workers`` is the total; ``lanes`` never changes in a run and never follows from ``workers``. ``threads`` is for
     ``sequential`` only (default: all allowed cores). ``patience`` seconds without a sign of life, and a process counts
     as lost. ``combine="model"`` averages models each ``every`` steps instead of summing gradients.
+
+    ``memory_per_worker`` bytes bound what each worker holds, as its share of all pages that it maps (PSS): rows then
+    pass through it in windows, and who needs more is ended.
     """
 
-    design: str = "sequential"
+    design: str = "auto"
     workers: int | None = None
     lanes: int = 8
     threads: int | None = None
@@ -58,6 +65,7 @@ class Plan:
     reproducible: bool = False
     combine: str = "sum"
     every: int = 1
+    memory_per_worker: int | None = None
     patience: float = 10.0
     start_timeout: float = 120.0
     orphan_timeout: float = 3.0
@@ -75,6 +83,12 @@ class Plan:
         for name in ("lanes", "every", "patience", "start_timeout", "orphan_timeout", "checkpoint_every"):
             if not getattr(self, name) > 0:
                 raise PlanError(f"{name} must be above 0, got {getattr(self, name)!r}")
+        least = MEMORY_AT_LEAST
+        if self.memory_per_worker is not None and self.memory_per_worker < least:
+            raise PlanError(
+                f"memory_per_worker={self.memory_per_worker} bytes: an interpreter with its libraries needs "
+                f"{least >> 20} MiB before it holds a row; give more"
+            )
         for name in ("workers", "threads", "shards"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -90,6 +104,13 @@ class Plan:
 
     def _check_design(self) -> None:
         """What the design has no use for is an error, never ignored."""
+        if self.design == "auto":
+            if self.threads not in (None, 1) and self.workers not in (None, 1):
+                raise PlanError(
+                    f"threads={self.threads} and workers={self.workers}: one process has threads, several have "
+                    "workers; give one of them"
+                )
+            return
         if self.design != "sequential":
             if self.threads not in (None, 1):
                 raise PlanError(
@@ -106,14 +127,14 @@ class Plan:
 
     @property
     def worker_count(self) -> int:
-        """Workers, with the default filled in: 1 for sequential, else one a core."""
-        if self.design == "sequential":
+        """Workers, with the default filled in: 1 for sequential (and while "auto" is not settled), else one a core."""
+        if self.design == "sequential" or (self.design == "auto" and self.workers is None):
             return 1
         return self.workers if self.workers is not None else min(self.lanes, len(self.cores))
 
     @property
     def thread_count(self) -> int:
         """Threads of each worker's arithmetic."""
-        if self.design != "sequential":
+        if self.design not in ("auto", "sequential"):
             return 1
         return self.threads if self.threads is not None else len(self.cores)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import io
 import logging
 import shutil
 from dataclasses import asdict, fields
@@ -12,25 +12,39 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from numpy.typing import NDArray
 
 from trivium.data.table import Table
 from trivium.errors import StorageError, UsageError
-from trivium.job import Job, Prepared
+from trivium.job import Job, Prepared, settled
 from trivium.plan import Plan, Stopping
+from trivium.program.params import Layout
+from trivium.recalling import PICKLE, is_named, options_of, program_of, reading_of, rows_of, told
+from trivium.record import Record
 from trivium.runtime.plane import Facts
 from trivium.runtime.store import KEPT_CHECKPOINTS, RunStore, write_whole
 
-__all__ = ["as_json", "check_data", "describe_data", "describe_plan", "open_run", "remembered_job", "unmake_run"]
+__all__ = [
+    "as_json",
+    "check_data",
+    "describe_data",
+    "describe_plan",
+    "open_run",
+    "remembered_job",
+    "unmake_run",
+    "write_result",
+]
 
 log = logging.getLogger(__name__)
 LITTLE = 1 << 18  # bytes of all other files
+MADE = ("plan.json", "data.json", "reading.json", "reading.npz")
 
 VERSIONS = ("trivium", "numpy", "scipy", "numba", "jax", "jaxlib")
 
 
 def open_run(job: Job, prepared: Prepared) -> RunStore:
     """Make the run directory; UsageError where the run would overwrite something. Leaves nothing where it cannot."""
-    run, made = job.out, not job.out.exists()
+    run, made = job.folder, not job.folder.exists()
     try:
         run.mkdir(parents=True, exist_ok=True)
         if any(run.iterdir()):
@@ -49,6 +63,8 @@ def open_run(job: Job, prepared: Prepared) -> RunStore:
             _check_space(run, prepared.facts)
             write_whole(run / "plan.json", as_json(describe_plan(job, prepared)))
             write_whole(run / "data.json", as_json(describe_data(job, prepared.tables)))
+            _write_reading(run, job.reading)
+            _write_program(run, job)
         except BaseException:
             unmake_run(run, folder=made)
             raise
@@ -56,6 +72,34 @@ def open_run(job: Job, prepared: Prepared) -> RunStore:
         store.unlock()
         raise
     return store
+
+
+def _write_reading(run: Path, reading: Any) -> None:
+    """How the data were read, for who predicts or goes on."""
+    if reading is None:
+        return
+    about, arrays = reading.as_json()
+    write_whole(run / "reading.json", as_json(about))
+    if arrays:
+        import numpy as np
+
+        held = io.BytesIO()
+        np.savez(held, **arrays)
+        write_whole(run / "reading.npz", held.getvalue())
+
+
+def _write_program(run: Path, job: Job) -> None:
+    """A program that no name makes again, as a pickle; a run goes on without where that cannot be had."""
+    if (job.sources or {}).get("model") or is_named(job.program):
+        return
+    import cloudpickle
+
+    try:
+        held = cloudpickle.dumps(job.program)
+    except Exception as error:  # whatever an object of the person's raises
+        log.info("%s is not kept with its run: %s", job.program.name, error)
+        return
+    write_whole(run / PICKLE, held)
 
 
 def _check_space(run: Path, facts: Facts) -> None:
@@ -72,11 +116,22 @@ def _check_space(run: Path, facts: Facts) -> None:
 
 def unmake_run(run: Path, *, folder: bool) -> None:
     """Take back what ``open_run`` made, where nothing came of the run; ``folder``: the directory too."""
-    for name in ("plan.json", "data.json", "terms.jsonl", "events.jsonl", "members", "lock"):
+    for name in (*MADE, PICKLE, "terms.jsonl", "events.jsonl", "members", "lock"):
         (run / name).unlink(missing_ok=True)
     if folder:
         with contextlib.suppress(OSError):
             run.rmdir()
+
+
+def write_result(run: Path, name: str, layout: Layout, params: NDArray[Any], record: Record) -> None:
+    """The parameters of the model ``name``, where the time went, and the record, which comes last."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    views = {key: np.ascontiguousarray(view) for key, view in layout.views(params).items()}
+    write_whole(run / "model.safetensors", save(views, {"model": name}))
+    write_whole(run / "spans.json", as_json({"processes": [asdict(one) for one in record.processes]}))
+    write_whole(run / "record.json", as_json(record.as_json()))
 
 
 def as_json(value: Any) -> bytes:
@@ -90,6 +145,8 @@ def describe_plan(job: Job, prepared: Prepared) -> dict[str, Any]:
     optimizer = job.optimizer or job.program.defaults.optimizer
     return {
         "model": facts.program.name,
+        "model_options": options_of(job.program),
+        "chosen": job.chosen,
         "plan": asdict(job.plan) | {"workers": job.plan.worker_count, "threads": job.plan.thread_count},
         "asked": {
             "plan": asdict(job.plan),
@@ -119,18 +176,22 @@ def _options(optimizer: Any) -> dict[str, Any] | None:
 
 def describe_data(job: Job, tables: dict[str, Table]) -> dict[str, Any]:
     """data.json: shapes, classes, fingerprints."""
-    spec = job.data.spec
+    data = job.data
+    assert isinstance(data, Table)  # it is settled
+    spec = data.spec
     return {
-        "name": job.data.name,
+        "name": data.name,
         "rows": spec.rows,
         "features": spec.features,
         "sparse": spec.sparse,
         "nnz": spec.nnz,
         "classes": len(spec.classes),
         "labels": list(spec.classes),
+        "columns": {name: [dtype, list(shape)] for name, (dtype, shape) in spec.columns.items()},
+        "scale": data.scale,
         "parts": {{"valid": "validation"}.get(name, name): len(table) for name, table in tables.items()},
         "fingerprints": fingerprints(job),
-        "notes": list(job.data.notes),
+        "notes": list(data.notes),
     }
 
 
@@ -140,22 +201,10 @@ def fingerprints(job: Job) -> dict[str, str]:
     return {name: table.fingerprint for name, table in given.items() if isinstance(table, Table)}
 
 
-def _told(run: Path, name: str, *keys: str) -> dict[str, Any]:
-    """What ``run`` says in its file ``name``, ``keys`` among it; UsageError where that cannot be read."""
-    try:
-        told = json.loads((run / name).read_bytes())
-        missing = [key for key in keys if key not in told]
-        why = f"{', '.join(missing)} missing" if missing else ""
-    except (OSError, ValueError, TypeError) as error:
-        told, why = {}, str(error)
-    if why:
-        raise UsageError(f"{run / name} cannot be read ({why}); bring the file back, or start a new run")
-    return dict(told)
-
-
 def check_data(run: Path, job: Job) -> None:
     """UsageError unless the tables of ``job`` are those that ``run`` was started on."""
-    before, now = _told(run, "data.json", "fingerprints")["fingerprints"], fingerprints(job)
+    job = settled(job)
+    before, now = told(run, "data.json", "fingerprints")["fingerprints"], fingerprints(job)
     for name in sorted(before.keys() | now.keys()):
         was, found = before.get(name), now.get(name)
         what = "the data" if name == "data" else f"the {name} data"
@@ -169,40 +218,40 @@ def check_data(run: Path, job: Job) -> None:
             )
 
 
-def remembered_job(run: Path) -> Job:
-    """The job that ``run`` was started with; its data are read again. See ``check_data``."""
-    from trivium.data.read import part_of_test, read
-    from trivium.program.models import model
+def remembered_job(run: Path, *, trust: bool = False) -> Job:
+    """The job that ``run`` was started with; its data are read again. See ``check_data``, and ``program_of``."""
+    from trivium.data.read import part_of_test
     from trivium.program.optimizers import optimizer as optimizer_named
 
-    told = _told(run, "plan.json", "sources", "asked", "stopping", "optimizer", "optimizer_options", "l1", "seed")
-    sources, asked = told["sources"], told["asked"]
+    about = told(run, "plan.json", "sources", "asked", "stopping", "optimizer", "optimizer_options", "l1", "seed")
+    sources, asked = about["sources"], about["asked"]
     if not sources:
         raise UsageError(
             f"{run} was started from Python on arrays of its own; go on with trivium.resume({str(run)!r}, job=job)"
         )
-    data = read(sources["data"])
-    fit: dict[str, Any] = {"features": data.spec.features, "classes": data.classes or None}
+    reading = reading_of(run)
+    data = rows_of(sources["data"], reading)
     valid = sources.get("valid")
     test = sources.get("test")
-    options = told["optimizer_options"]
+    options = about["optimizer_options"]
     if options is None:
         raise UsageError(f"{run} used an optimizer with a schedule; go on with trivium.resume(..., job=job)")
     try:
         return Job(
-            program=model(sources["model"]),
+            program=program_of(run, trust=trust),
             data=data,
             plan=Plan(**asked["plan"] | {"cores": tuple(asked["plan"]["cores"])}),
             out=run,
-            valid=read(valid, **fit) if isinstance(valid, str) else valid,
-            test=read(test, part=part_of_test(test), **fit) if test else None,
-            stopping=Stopping(**told["stopping"]),
-            optimizer=optimizer_named(told["optimizer"], **options) if asked["optimizer"] else None,
+            valid=rows_of(valid, reading, like=data) if isinstance(valid, str) else valid,
+            test=rows_of(test, reading, like=data, part=part_of_test(test)) if test else None,
+            stopping=Stopping(**about["stopping"]),
+            optimizer=optimizer_named(about["optimizer"], **options) if asked["optimizer"] else None,
             batch_size=asked["batch_size"],
-            l1=told["l1"],
+            l1=about["l1"],
             l2=asked["l2"],
-            seed=told["seed"],
+            seed=about["seed"],
             sources=sources,
+            reading=reading,
         )
     except (KeyError, TypeError) as error:
         raise UsageError(

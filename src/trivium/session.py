@@ -23,13 +23,28 @@ from trivium.runtime.early import pool_for
 from trivium.runtime.pool import GRACE, Pool
 from trivium.runtime.store import RunStore, checkpoints
 
-__all__ = ["Session", "load_params", "resume", "start", "train", "warm", "yardstick"]
+__all__ = [
+    "BusyError",
+    "Session",
+    "begin",
+    "begin_beside",
+    "default",
+    "load_params",
+    "resume",
+    "run",
+    "warm",
+    "yardstick",
+]
 
 ORPHANS_WITHIN = 4.0  # seconds beyond their timeout: then the zygote has ended them
 
 
+class BusyError(UsageError):
+    """A session has a run going on."""
+
+
 class Session:
-    """Warm processes for several runs. ``with Session() as s: s.train(job)``; an implicit one serves otherwise."""
+    """Warm processes for several runs. ``with Session() as s: s.run(job)``; an implicit one serves otherwise."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -50,18 +65,18 @@ class Session:
         """Begin to import in the background, while something else is done."""
         self.pool(xla=xla).start()
 
-    def start(self, job: Job, observer: Observer | None = None) -> Live:
+    def begin(self, job: Job, observer: Observer | None = None) -> Live:
         """Start ``job``; one run at a time in a session."""
         return Live(self, job, observer or SilentObserver())
 
-    def train(self, job: Job, observer: Observer | None = None) -> Record:
+    def run(self, job: Job, observer: Observer | None = None) -> Record:
         """Start ``job`` and wait for its end."""
-        return self.start(job, observer).result()
+        return self.begin(job, observer).result()
 
     def hold(self) -> None:
         """One run at a time uses the processes; UsageError while there is one."""
         if not self._busy.acquire(blocking=False):
-            raise UsageError("this session has a run going on; wait for it, or use another Session for a second one")
+            raise BusyError("this session has a run going on; wait for it, or use another Session for a second one")
 
     def let_go(self) -> None:
         """The run is over."""
@@ -83,7 +98,8 @@ class Session:
 _implicit: list[Session] = []
 
 
-def _default() -> Session:
+def default() -> Session:
+    """The implicit session of this process."""
     if not _implicit or _implicit[0].owner != os.getpid():  # a fork has its parent's, and must not touch it
         _implicit[:] = [Session()]
         atexit.register(_implicit[0].close)
@@ -92,17 +108,31 @@ def _default() -> Session:
 
 def warm(*, xla: bool) -> None:
     """Let the implicit session begin to import what workers need."""
-    _default().warm(xla=xla)
+    default().warm(xla=xla)
 
 
-def start(job: Job, observer: Observer | None = None) -> Live:
+def begin(job: Job, observer: Observer | None = None) -> Live:
     """Start ``job`` in the implicit session; returns at once, the run goes on in a thread."""
-    return _default().start(job, observer)
+    return default().begin(job, observer)
 
 
-def train(job: Job, observer: Observer | None = None) -> Record:
+def begin_beside(job: Job, observer: Observer | None = None) -> Live:
+    """As ``begin``, but where the implicit session has a run going on, in another one that is kept likewise."""
+    default()
+    for held in tuple(_implicit):
+        try:
+            return held.begin(job, observer)
+        except BusyError:
+            continue
+    other = Session()
+    _implicit.append(other)
+    atexit.register(other.close)
+    return other.begin(job, observer)
+
+
+def run(job: Job, observer: Observer | None = None) -> Record:
     """Run ``job`` to its end."""
-    return _default().train(job, observer)
+    return default().run(job, observer)
 
 
 def yardstick(job: Job, threads: int, seconds: float) -> float:
@@ -115,7 +145,7 @@ def yardstick(job: Job, threads: int, seconds: float) -> float:
         alone = replace(
             job, plan=plan, out=folder / "run", valid=None, test=None, stopping=short, optimizer=optimizer, sources=None
         )
-        return Live(_default(), alone, SilentObserver(), looks=False).result().samples_per_second
+        return Live(default(), alone, SilentObserver(), looks=False).result().samples_per_second
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -124,33 +154,35 @@ def _steps_by_epoch(job: Job) -> bool:
     return not getattr(job.optimizer or job.program.defaults.optimizer, "needs_full_batch", False)
 
 
-def load_params(run: Path | str) -> dict[str, NDArray[Any]]:
-    """The trained parameters of ``run`` by name."""
+def load_params(path: Path | str) -> dict[str, NDArray[Any]]:
+    """The trained parameters of the run in ``path`` by name."""
     from safetensors.numpy import load_file
 
-    path = Path(run) / "model.safetensors"
-    if not path.exists():
-        raise UsageError(f"{run} has no model; it did not finish. `trivium report {run}` says what happened")
-    return dict(load_file(path))
+    file = Path(path) / "model.safetensors"
+    if not file.exists():
+        raise UsageError(f"{path} has no model; it did not finish. `trivium report {path}` says what happened")
+    return dict(load_file(file))
 
 
-def resume(path: Path | str, observer: Observer | None = None, job: Job | None = None) -> Live:
+def resume(
+    path: Path | str, observer: Observer | None = None, job: Job | None = None, *, session: Session | None = None
+) -> Live:
     """Go on from the newest checkpoint of ``path``. ``job`` is needed where the data did not come from files."""
-    run = Path(path)
-    if not (run / "checkpoints").exists():
-        raise UsageError(f"{run} has no checkpoint to go on from; start the run anew")
+    folder = Path(path)
+    if not (folder / "checkpoints").exists():
+        raise UsageError(f"{folder} has no checkpoint to go on from; start the run anew")
     if job is None:
-        job = remembered_job(run)
-    check_data(run, job)
+        job = remembered_job(folder)
+    check_data(folder, job)
     observer = observer or SilentObserver()
-    store = RunStore(run, 0)
+    store = RunStore(folder, 0)
     store.lock()
     try:
         store.take_over(job.plan.orphan_timeout + ORPHANS_WITHIN, observer.notice)
-        saved = checkpoints(run)
+        saved = checkpoints(folder)
         if not saved:
-            raise UsageError(f"{run} has no checkpoint to go on from; start the run anew")
-        return Live(_default(), job, observer, saved=tuple(saved), store=store)
+            raise UsageError(f"{folder} has no checkpoint to go on from; start the run anew")
+        return Live(session or default(), job, observer, saved=tuple(saved), store=store)
     except BaseException:
         store.unlock()
         raise

@@ -30,7 +30,7 @@ from trivium.runtime.host import Aside
 from trivium.runtime.local import DriverHost, LocalNode
 from trivium.runtime.store import append_line
 
-__all__ = ["Teller", "Timing", "final_record", "progress_of"]
+__all__ = ["Teller", "Timing", "final_record", "left", "progress_of"]
 
 log = logging.getLogger(__name__)
 WRITTEN_WITHIN = 2.0  # seconds that the last lines of a run may take
@@ -65,13 +65,14 @@ def progress_of(job: Job, prepared: Prepared, host: DriverHost, seen: Seen | Non
         valid_loss=valid.loss if valid else None,
         valid_accuracy=valid.accuracy if valid else None,
         busy=tuple(float(min(1.0, max(0.0, (busy[w] - before[2][w]) / passed))) for w in workers),
-        seconds_left=_left(job, driver.agenda, clock, spent),
+        seconds_left=left(job, driver.agenda, clock, spent),
         suspects=tuple(host.watch.suspects.values()),
     )
     return progress, (now, rows, busy.copy())
 
 
-def _left(job: Job, agenda: Agenda, clock: int, spent: float) -> float | None:
+def left(job: Job, agenda: Agenda, clock: int, spent: float) -> float | None:
+    """Seconds until the bound that is nearest, None where there is none."""
     ways = []
     done = clock - agenda.began
     if agenda.pace.total is not None and done > 0:
@@ -155,7 +156,7 @@ def final_record(
     wall = sum(one.wall for one in workers) or 1.0
     loss = train.loss if train else math.nan
     return Record(
-        run=str(job.out),
+        run="" if job.out is None else str(job.out),
         model=facts.program.name,
         design=plan.design,
         engine="local",
@@ -175,11 +176,11 @@ def final_record(
         samples_per_second=rows / seconds if seconds > 0 else 0.0,
         objective=loss + penalty(facts, job, params),
         loss=loss,
-        train_accuracy=_known(train.accuracy) if train else None,
+        train_accuracy=train.accuracy if train else None,
         valid_loss=valid.loss if valid else None,
-        valid_accuracy=_known(valid.accuracy) if valid else None,
+        valid_accuracy=valid.accuracy if valid else None,
         test_loss=test.loss if test else None,
-        test_accuracy=_known(test.accuracy) if test else None,
+        test_accuracy=test.accuracy if test else None,
         stopped_by=why,
         best_clock=agenda.best_clock if agenda.pace.keep_best and agenda.best_clock >= 0 else None,
         breakdown={kind: sum(one.seconds[kind] for one in workers) / wall for kind in KINDS},
@@ -194,12 +195,8 @@ def final_record(
         threads=plan.thread_count,
         processes=timing.processes,
         history=tuple({"clock": one.clock, f"{one.name}_loss": one.loss} for one in agenda.history),
-        notices=tuple(note.text for note in driver.notes),
+        notices=((job.chosen,) if job.chosen else ()) + tuple(note.text for note in driver.notes),
     )
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def penalty(facts: Any, job: Job, params: NDArray[Any]) -> float:
@@ -275,7 +272,7 @@ class Teller:
 
     def _write(self, what: dict[str, Any] | list[dict[str, Any]]) -> None:
         """On the pen's thread: one event, or lines of metrics. What cannot be written is not missed by the run."""
-        run = self._job.out
+        run = self._job.folder
         if isinstance(what, dict):
             with contextlib.suppress(StorageError):
                 append_line(run / "events.jsonl", what)
@@ -291,7 +288,7 @@ class Teller:
             "epoch": one.clock / self._prepared.facts.batches.steps,
             "iterations": driver.iterations,
             f"{prefix}_loss": one.loss,
-            f"{prefix}_accuracy": one.accuracy if math.isfinite(one.accuracy) else None,
+            f"{prefix}_accuracy": one.accuracy,
         }
 
     def close(self, host: DriverHost, node: LocalNode) -> Timing:

@@ -26,6 +26,7 @@ progress. Where a process lives and beats, and yet does not answer what needs no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -414,7 +415,8 @@ class Driver(Role):
             rows = [lane for lo in sorted(self._sums) for lane in self._sums[lo].sums[index]]
             count, weight, loss, correct = sum_in_order(rows)
             scale = 1.0 / weight if weight else 0.0
-            results.append(Evaluated(look.clock, name, count, weight, loss * scale, correct * scale))
+            right = correct * scale if math.isfinite(correct) else None  # numbers are not right or wrong
+            results.append(Evaluated(look.clock, name, count, weight, loss * scale, right))
         wrong = self.agenda.diverged(tuple(results))
         if wrong:
             return self._fail(wrong)

@@ -54,14 +54,14 @@ Action = Run | Look | KeepBest | SaveNow | Finish
 
 
 class Evaluated(msgspec.Struct, frozen=True):
-    """Mean loss and accuracy of one set at one clock; ``best`` means the kept parameters."""
+    """Mean loss and accuracy (None of numbers) of one set at one clock; ``best`` means the kept parameters."""
 
     clock: int
     name: str
     rows: float
     weight: float
     loss: float
-    accuracy: float
+    accuracy: float | None
 
 
 @dataclass(frozen=True)

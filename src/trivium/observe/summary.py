@@ -83,6 +83,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
 
 def _where(plan: Mapping[str, Any]) -> str:
     words = [" by ".join(str(plan[name]) for name in ("model", "design") if plan.get(name))]
+    words[0] += " (chosen)" if plan.get("chosen") else ""  # a notice says why
     if plan.get("design") == "sequential":
         words.append(_many(plan.get("threads"), "thread"))
     else:
