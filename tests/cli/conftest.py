@@ -84,7 +84,7 @@ class FakeSession(types.ModuleType):
             sources: object = None
 
         self.Job = Job
-        self.start = lambda job, observer: session._begin(job, observer, job.out)
+        self.begin = lambda job, observer: session._begin(job, observer, job.out)
         self.resume = lambda path, observer: session._begin(None, observer, path)
 
     def _begin(self, job, observer, out):

@@ -30,13 +30,15 @@ def shell(line, cwd):
 def test_help_names_every_command_and_option(capsys):
     assert main(["--help"]) == 0
     told = capsys.readouterr().out
-    for command in ("train", "report", "resume", "demo"):
+    for command in ["train", "inspect", "predict", "evaluate", "export", "report", "resume", "runs", "doctor", "demo"]:
         assert f" {command} " in told
     assert main(["train", "--help"]) == 0
     told = capsys.readouterr().out
     options = """
         test valid design workers threads pin consistency batch-size batch batch-per-worker epochs max-iter max-time tol
         patience optimizer lr l1 l2 target-loss seed lanes shards combine every reproducible out run dry-run json quiet
+        label weight format features types missing prep dtype max-bad-rows no-cache regression metric config
+        memory-per-worker
     """
     for option in options.split():
         assert f"--{option}" in told
@@ -79,12 +81,47 @@ def test_closed_streams_are_no_error(run):
     assert (lost.returncode, lost.stdout, lost.stderr) == (2, "", "")
 
 
+CSV = "age,city,clicked\n" + "".join(f"{20 + i},{'ab'[i % 2]},{i % 3 // 2}\n" for i in range(40))
+
+
+def imported(words, cwd):
+    """The modules that a command imports."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *COMMAND[1:], *words],
+        check=False,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "XDG_CACHE_HOME": str(cwd / "cache")},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if "|" in line}
+
+
+@pytest.mark.parametrize("words", [["rows.csv", "--label", "clicked"], ["rows.libsvm"]], ids=["csv", "libsvm"])
+def test_no_command_on_data_imports_scikit_learn(tmp_path, words):
+    (tmp_path / "rows.csv").write_text(CSV)
+    (tmp_path / "rows.libsvm").write_text("".join(f"{i % 2} 1:{i} 3:0.5\n" for i in range(40)))
+    assert "sklearn" not in imported(["train", "logistic", *words, "--dry-run"], tmp_path)
+    assert "sklearn" not in imported(["inspect", *words], tmp_path)
+
+
+@pytest.mark.slow
+def test_neither_training_nor_predicting_imports_scikit_learn(tmp_path):
+    (tmp_path / "rows.csv").write_text(CSV)
+    words = ["train", "logistic", "rows.csv", "--label", "clicked", "-o", "run", "--metric", "auc"]
+    assert "sklearn" not in imported(words, tmp_path)
+    assert "sklearn" not in imported(["predict", "run", "rows.csv", "--proba"], tmp_path)
+    assert "sklearn" not in imported(["evaluate", "run", "rows.csv"], tmp_path)
+
+
 def test_help_and_errors_import_nothing_heavy():
     script = """
 import sys
 from trivium.cli import main
 main(["train", "--help"])
-main(["train", "logistic", "d", "-w", "2"])
+main(["train", "logistic", "d", "--design", "sequential", "-w", "2"])
 sys.exit(str({"numpy", "jax", "numba", "sklearn", "scipy", "pyarrow", "pandas"} & set(sys.modules)))
 """
     words = [sys.executable, "-c", script]

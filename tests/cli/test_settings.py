@@ -67,7 +67,7 @@ def test_processes_begin_before_anything_heavy_and_only_for_a_real_run(session):
     main(["train", "mlp:64", "d", "-q"])
     main(["train", "logistic", "d", "-q"])
     main(["train", "logistic", "d", "--dry-run"])
-    main(["train", "logistic", "d", "-w", "2"])
+    main(["train", "logistic", "d", "--design", "sequential", "-w", "2"])
     assert session.begun == [True, False]
 
 

@@ -35,12 +35,15 @@ def _command(args: list[str], debug: bool) -> int:
     try:
         from trivium.cli.app import app
         from trivium.cli.signals import Interrupted
-        from trivium.errors import TriviumError
+        from trivium.cli.words import in_options
+        from trivium.errors import TriviumError, UsageError
     except KeyboardInterrupt:
         return 130
 
     try:
         code = app(args=args, prog_name="trivium", standalone_mode=False)
+    except UsageError as error:
+        return _say(in_options(str(error)), error.exit_code, debug, error)
     except TriviumError as error:
         return _say(str(error), error.exit_code, debug, error)
     except Interrupted as interrupted:

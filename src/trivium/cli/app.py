@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from trivium.cli import options
 from trivium.cli.asked import Asked
+from trivium.cli.commands import command
+from trivium.cli.declared import Json
+from trivium.cli.further import Evaluated, Exported, Inspected, Predicted
 
 __all__ = ["app"]
 
@@ -21,8 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-WHERE, HOW, STOP, LEARN, OUTPUT = "Where it runs", "Batches and sums", "When it stops", "How it learns", "Output"
 
 
 def _version(asked: bool) -> None:
@@ -59,290 +59,50 @@ trivium train logistic train.libsvm --design ps -w 8 --dry-run
 """
 
 
-@app.command("train", epilog=TRAIN_EPILOG)
-def _train(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="logistic, softmax, or mlp:WIDTH,WIDTH…[:relu|tanh|gelu].")
-    ],
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="LIBSVM file (plain, gzip, xz), IDX folder, synthetic:ROWSxCOLUMNS or sklearn:NAME."
-        ),
-    ],
-    test: Annotated[str | None, typer.Option("--test", metavar="DATA", help="Rows to test the result on.")] = None,
-    valid: Annotated[
-        str | None,
-        typer.Option(
-            "--valid", metavar="DATA|SHARE", help="Rows to watch while training, or a share of DATA; 0: none."
-        ),
-    ] = None,
-    design: Annotated[
-        str,
-        typer.Option(
-            "--design", metavar="NAME", help="sequential, allreduce or ps.", rich_help_panel=WHERE, show_default=True
-        ),
-    ] = "sequential",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            "-w",
-            parser=options.whole(1),
-            metavar="N",
-            rich_help_panel=WHERE,
-            help="Worker processes in all (allreduce, ps). Default: one a core.",
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads",
-            parser=options.whole(1),
-            metavar="N",
-            rich_help_panel=WHERE,
-            help="Threads of the one process (sequential). Default: one a core.",
-        ),
-    ] = None,
-    pin: Annotated[
-        bool, typer.Option("--pin", metavar="", rich_help_panel=WHERE, help="Tie each worker to a core.")
-    ] = False,
-    shards: Annotated[
-        int | None,
-        typer.Option(
-            "--shards",
-            parser=options.whole(1),
-            metavar="N",
-            rich_help_panel=WHERE,
-            help="Pieces that the parameters are cut into (allreduce, ps).",
-        ),
-    ] = None,
-    lanes: Annotated[
-        int | None,
-        typer.Option(
-            "--lanes",
-            parser=options.whole(1),
-            metavar="N",
-            rich_help_panel=HOW,
-            help="Fixed shares of the rows, each with its own order; at least one a worker. Default: 8.",
-        ),
-    ] = None,
-    consistency: Annotated[
-        str,
-        typer.Option("--consistency", metavar="NAME", rich_help_panel=HOW, help="bsp: all workers keep step."),
-    ] = "bsp",
-    batch_size: Annotated[
-        str | None,
-        typer.Option(
-            "--batch-size",
-            "--batch",
-            parser=options.batch,
-            metavar="N|full",
-            rich_help_panel=HOW,
-            help="Rows a step over all workers. Default: 256 for mlp, else full.",
-        ),
-    ] = None,
-    batch_per_worker: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-per-worker",
-            parser=options.whole(1),
-            metavar="N",
-            rich_help_panel=HOW,
-            help="The other way to say it: rows a step of each worker.",
-        ),
-    ] = None,
-    combine: Annotated[
-        str,
-        typer.Option("--combine", metavar="sum|model", rich_help_panel=HOW, help="Add gradients, or average models."),
-    ] = "sum",
-    every: Annotated[
-        int | None,
-        typer.Option(
-            "--every",
-            parser=options.whole(1),
-            metavar="H",
-            rich_help_panel=HOW,
-            help="Local steps between two averages (--combine model).",
-        ),
-    ] = None,
-    reproducible: Annotated[
-        bool,
-        typer.Option(
-            "--reproducible", metavar="", rich_help_panel=HOW, help="The same bits for any number of workers."
-        ),
-    ] = False,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            "--epochs",
-            parser=options.whole(1),
-            metavar="E",
-            rich_help_panel=STOP,
-            help="Passes over the rows. Default: 50 for mlp.",
-        ),
-    ] = None,
-    max_iter: Annotated[
-        int | None,
-        typer.Option(
-            "--max-iter",
-            parser=options.whole(1),
-            metavar="I",
-            rich_help_panel=STOP,
-            help="Iterations of the optimizer. Default: 100 for lbfgs and owlqn.",
-        ),
-    ] = None,
-    max_time: Annotated[
-        float | None,
-        typer.Option(
-            "--max-time",
-            parser=options.number(above=0),
-            metavar="SECONDS",
-            rich_help_panel=STOP,
-            help="Seconds of training.",
-        ),
-    ] = None,
-    tol: Annotated[
-        float | None,
-        typer.Option(
-            "--tol",
-            parser=options.number(least=0),
-            metavar="T",
-            rich_help_panel=STOP,
-            help="Largest gradient component at the end (lbfgs, owlqn). Default: 1e-4.",
-        ),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            "--patience",
-            parser=options.whole(0),
-            metavar="P",
-            rich_help_panel=STOP,
-            help="Evaluations without a lower validation loss; 0: never mind. Default: 3 for mlp.",
-        ),
-    ] = None,
-    target_loss: Annotated[
-        float | None,
-        typer.Option(
-            "--target-loss",
-            parser=options.number(least=0),
-            metavar="L",
-            rich_help_panel=STOP,
-            help="Loss on the validation rows, else on a sample of the training rows.",
-        ),
-    ] = None,
-    optimizer: Annotated[
-        str | None,
-        typer.Option(
-            "--optimizer",
-            metavar="NAME",
-            rich_help_panel=LEARN,
-            help="lbfgs, owlqn, sgd, momentum, nesterov, adagrad, adam, adamw or ftrl.",
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            "--lr",
-            parser=options.number(above=0),
-            metavar="R",
-            rich_help_panel=LEARN,
-            help="Learning rate (not lbfgs).",
-        ),
-    ] = None,
-    l1: Annotated[
-        float | None,
-        typer.Option(
-            "--l1", parser=options.number(least=0), metavar="A", rich_help_panel=LEARN, help="Factor of ‖w‖₁."
-        ),
-    ] = None,
-    l2: Annotated[
-        float | None,
-        typer.Option(
-            "--l2",
-            parser=options.number(least=0),
-            metavar="A",
-            rich_help_panel=LEARN,
-            help="Factor of ‖w‖²/2. Default: 1/rows for logistic and softmax.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            "--seed", parser=options.seed, metavar="S", rich_help_panel=LEARN, help="Of order, start and split."
-        ),
-    ] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            "--run",
-            metavar="DIR",
-            rich_help_panel=OUTPUT,
-            help="The run's directory, empty or new. Default: runs/MODEL-DESIGN-NNNN.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", metavar="", rich_help_panel=OUTPUT, help="Say what would be done and start nothing."),
-    ] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", metavar="", rich_help_panel=OUTPUT, help="One JSON object as the last line of stdout."),
-    ] = False,
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", metavar="", rich_help_panel=OUTPUT, help="No progress, no summary, no verdict."),
-    ] = False,
-) -> int:
+@command(app, "train", Asked, epilog=TRAIN_EPILOG)
+def _train(asked: Asked) -> int:
     """Train MODEL on DATA; progress on stderr, the result on stdout, everything in the run's directory."""
     from trivium.cli.train import train
 
-    return train(
-        Asked(
-            model=model,
-            data=data,
-            test=test,
-            valid=valid,
-            design=design,
-            workers=workers,
-            threads=threads,
-            pin=pin,
-            consistency=consistency,
-            lanes=lanes,
-            shards=shards,
-            combine=combine,
-            every=every,
-            reproducible=reproducible,
-            batch_size=batch_size,
-            batch_per_worker=batch_per_worker,
-            epochs=epochs,
-            max_iter=max_iter,
-            max_time=max_time,
-            tol=tol,
-            patience=patience,
-            target_loss=target_loss,
-            optimizer=optimizer,
-            lr=lr,
-            l1=l1,
-            l2=l2,
-            seed=seed,
-            out=out,
-            dry_run=dry_run,
-            as_json=as_json,
-            quiet=quiet,
-        )
-    )
+    return train(asked)
+
+
+@command(app, "inspect", Inspected)
+def _inspect(asked: Inspected) -> int:
+    """Say what DATA are before anything is trained: rows, columns, types, classes, what is missing, the first rows."""
+    from trivium.cli.inspect import inspect
+
+    return inspect(asked)
+
+
+@command(app, "predict", Predicted)
+def _predict(asked: Predicted) -> int:
+    """Answer for the rows of DATA by the model of RUN, a row a line."""
+    from trivium.cli.predict import predict
+
+    return predict(asked)
+
+
+@command(app, "evaluate", Evaluated)
+def _evaluate(asked: Evaluated) -> int:
+    """Measure how well the model of RUN answers for DATA, whose labels are known."""
+    from trivium.cli.evaluate import evaluate
+
+    return evaluate(asked)
+
+
+@command(app, "export", Exported)
+def _export(asked: Exported) -> int:
+    """Write the model of RUN for other programs."""
+    from trivium.cli.export import export
+
+    return export(asked)
 
 
 @app.command("report")
 def _report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Directories of runs.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="One JSON object as the last line of stdout.")
-    ] = False,
+    as_json: Json = False,
 ) -> int:
     """Say what a run did and where its time went; several runs side by side."""
     from trivium.cli.report import report
@@ -353,9 +113,7 @@ def _report(
 @app.command("resume")
 def _resume(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run that did not finish.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="One JSON object as the last line of stdout.")
-    ] = False,
+    as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress, no summary.")] = False,
 ) -> int:
     """Go on from the last checkpoint of a run that was interrupted or failed."""
@@ -366,11 +124,32 @@ def _resume(
 
 @app.command("demo")
 def _demo(
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="One JSON object as the last line of stdout.")
-    ] = False,
+    as_json: Json = False,
 ) -> int:
     """Train two small models by every design, kill a worker for real, and print one table. Under a minute."""
     from trivium.cli.demo import demo
 
     return demo(as_json)
+
+
+@app.command("runs")
+def _runs(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Folder that holds runs.", show_default="runs")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """List runs, newest first: state, losses, accuracies, and what is broken."""
+    from trivium.cli.runs import runs
+
+    return runs(folder, as_json)
+
+
+@app.command("doctor")
+def _doctor(
+    as_json: Json = False,
+) -> int:
+    """Look at this machine: cores, memory, versions, speeds; what is missing and what to do."""
+    from trivium.cli.doctor import doctor
+
+    return doctor(as_json)

@@ -114,19 +114,20 @@ def _race(race: Race, place: Path, screen: Screen, signals: Signals) -> Iterator
 
 
 def _job(race: Race, plan: Plan, place: Path) -> Job:
-    from trivium.cli.loading import load
+    from trivium.data.read import part_of_test, read
     from trivium.job import Job
     from trivium.observe.rundir import new_run
     from trivium.program.models import model
+    from trivium.recalling import rows_of
 
-    rows = load(race.data, None, race.data)
+    rows = read(race.data)
     program = model(race.model)
     stopping = Stopping(epochs=race.epochs, max_iter=race.iterations, target_loss=race.target or None)
     return Job(
         program=program,
-        data=rows.train,
+        data=rows,
         valid=0.0,
-        test=rows.test,
+        test=rows_of(race.data, getattr(rows, "reading", None), like=rows, part=part_of_test(race.data)),
         plan=plan,
         stopping=stopping,
         optimizer=program.defaults.optimizer,
@@ -141,7 +142,7 @@ def _job(race: Race, plan: Plan, place: Path) -> Job:
 def _run(job: Job, display: QuietDisplay, signals: Signals) -> Record:
     from trivium import session
 
-    live: Followed = session.start(job, display)
+    live: Followed = session.begin(job, display)
     if isinstance(display, Killer):
         display.live = live
     ended = follow(live, signals, display)

@@ -10,11 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trivium.cli.asked import Asked
+from trivium.cli.declared import Reading
 from trivium.errors import PlanError
 
-__all__ = ["FULL_BATCH", "PLAN_RULES", "RULES", "Chosen", "Rule", "check"]
+__all__ = ["DATA_RULES", "FULL_BATCH", "PLAN_RULES", "RULES", "Chosen", "Rule", "check", "check_data"]
 
 FULL_BATCH = ("lbfgs", "owlqn")  # they search along a line: every step needs all rows
+SEVERAL = ("allreduce", "ps")  # designs of several processes
+TABLES = ("csv", "tsv", "parquet", "arrow")  # formats whose columns have names
+MADE = ("synthetic", "sklearn")
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,7 @@ class Chosen:
 
     optimizer: str
     validates: bool
-
-    @property
-    def full_batch(self) -> bool:
-        """Whether the optimizer needs all rows at each step."""
-        return self.optimizer in FULL_BATCH
+    full_batch: bool = False  # whether the optimizer needs all rows at each step
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,13 @@ RULES = (
     ),
     Rule(
         "threads",
-        lambda a, _: a.design != "sequential" and a.threads not in (None, 1),
+        lambda a, _: a.design in SEVERAL and a.threads not in (None, 1),
         "workers of {design} have one thread each: raise --workers; only --design sequential has threads",
+    ),
+    Rule(
+        "threads",
+        lambda a, _: a.design == "auto" and a.threads not in (None, 1) and a.workers not in (None, 1),
+        "one process has threads (--design sequential), several have workers (--design ps); give one of the two",
     ),
     Rule(
         "shards",
@@ -77,11 +82,11 @@ RULES = (
     Rule(
         "lr",
         lambda a, c: c.full_batch and _given(a.lr),
-        "{optimizer} finds its own step length by line search; sgd, momentum, adam and their kin take a rate",
+        "{optimizer} finds its own step length; sgd, momentum, adam and their kin take a rate",
     ),
     Rule(
         "tol",
-        lambda a, c: not c.full_batch and _given(a.tol),
+        lambda a, c: c.optimizer not in FULL_BATCH and _given(a.tol),
         "{optimizer} has no test of its own, lbfgs and owlqn have; --target-loss, --patience, --epochs and --max-time "
         "end a run of {optimizer}",
     ),
@@ -103,11 +108,47 @@ RULES = (
     Rule(
         "combine",
         lambda a, c: a.combine == "model" and c.full_batch,
-        "{optimizer} searches along one line for all workers; only sgd, momentum, adam and their kin average models",
+        "{optimizer} steps for all workers at once; only sgd, momentum, adam and their kin average models",
     ),
 )
 
 PLAN_RULES = tuple(rule for rule in RULES if rule.option in ("workers", "threads", "shards", "every"))
+
+
+def _said(asked: Reading) -> str | None:
+    """The format, where what was typed tells it."""
+    scheme = str(getattr(asked, "data", "")).partition(":")[0]
+    return asked.format or (scheme if scheme in MADE else None)
+
+
+def _no_table(asked: Reading) -> bool:
+    return _said(asked) not in (None, *TABLES)
+
+
+COLUMNS = "rows of {format} have no named columns; those of csv, tsv, parquet and arrow have"
+DATA_RULES: tuple[tuple[str, Callable[[Reading], bool], str], ...] = (
+    ("label", _no_table, COLUMNS),
+    ("weight", _no_table, COLUMNS),
+    ("types", _no_table, COLUMNS),
+    (
+        "missing",
+        lambda a: _said(a) not in (None, "csv", "tsv"),
+        "{format} says itself what is missing; csv and tsv need the words",
+    ),
+    (
+        "features",
+        lambda a: _said(a) in (*TABLES, *MADE, "idx", "images"),
+        "{format} shows all its features in each row; only libsvm may leave some out",
+    ),
+)
+
+
+def check_data(asked: Reading) -> None:
+    """PlanError for an option of the data that the format, if it was said, cannot use."""
+    for option, broken, says in DATA_RULES:
+        value = getattr(asked, option)
+        if value is not None and broken(asked):
+            raise PlanError(f"--{option} {value}: {says.format(format=_said(asked))}")
 
 
 def check(asked: Asked, chosen: Chosen, rules: tuple[Rule, ...] = RULES) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from trivium import defaults
 from trivium.cli.asked import Asked, validation
 from trivium.cli.rules import FULL_BATCH, PLAN_RULES, Chosen, check
 from trivium.errors import UsageError, unknown
@@ -14,11 +15,8 @@ if TYPE_CHECKING:
     from trivium.program.optimizers.base import Optimizer
     from trivium.program.program import Defaults, Program
 
-__all__ = ["Settings", "plan_of", "settle"]
+__all__ = ["Settings", "own_optimizer", "plan_of", "settle"]
 
-BATCH = 256  # of a first-order optimizer, where the program's own default is the full batch
-EPOCHS = 50
-ITERATIONS = 100  # of a full-batch optimizer, where the program's own default is epochs
 TOL = 1e-4
 
 
@@ -43,32 +41,47 @@ def settle(asked: Asked, plan: Plan) -> Settings:
     from trivium.program.models import model
 
     program = model(asked.model)
-    defaults = program.defaults
+    own = program.defaults
     valid = validation(asked.valid)
-    if valid is None and defaults.valid > 0:
-        valid = defaults.valid
-    name = _optimizer_name(asked, defaults)
-    check(asked, Chosen(name, bool(valid)))
-    full = name in FULL_BATCH
-    tol = (asked.tol if asked.tol is not None else defaults.tol or TOL) if full else None
+    if valid is None and own.valid > 0:
+        valid = own.valid
+    name = _optimizer_name(asked, own)
+    full = name in FULL_BATCH or (asked.optimizer is None and getattr(own.optimizer, "needs_full_batch", False))
+    check(asked, Chosen(name, bool(valid), full))
+    tol = _tol(asked, own, name)
     return Settings(
         program=program,
         plan=plan,
-        stopping=_stopping(asked, defaults, full, bool(valid), tol),
-        optimizer=_optimizer(asked, defaults, name, tol),
-        batch_size=_batch_size(asked, defaults, plan, full),
+        stopping=_stopping(asked, own, full, bool(valid), tol),
+        optimizer=_optimizer(asked, own, name, tol),
+        batch_size=_batch_size(asked, own, full),
         l1=asked.l1 or 0.0,
         l2=asked.l2,
-        l2_per_row=defaults.l2_per_row,
+        l2_per_row=own.l2_per_row,
         valid=valid,
         seed=asked.seed,
     )
+
+
+def own_optimizer(asked: Asked, program: Program) -> Optimizer:
+    """That of ``program``, which is bound to its data, with what was asked for."""
+    own = program.defaults
+    name = _optimizer_name(asked, own)
+    return _optimizer(asked, own, name, _tol(asked, own, name))
+
+
+def _tol(asked: Asked, own: Defaults, name: str) -> float | None:
+    if name not in FULL_BATCH:
+        return None
+    return asked.tol if asked.tol is not None else own.tol or TOL
 
 
 def plan_of(asked: Asked) -> Plan:
     """The plan, checked in the words of the command line as far as that needs nothing else; imports little."""
     check(asked, Chosen("", validates=True), rules=PLAN_RULES)
     given: dict[str, Any] = {} if asked.lanes is None else {"lanes": asked.lanes}
+    if asked.memory_per_worker is not None:
+        given["memory_per_worker"] = asked.memory_per_worker
     return Plan(
         design=asked.design,
         workers=asked.workers,
@@ -83,19 +96,18 @@ def plan_of(asked: Asked) -> Plan:
     )
 
 
-def _optimizer_name(asked: Asked, defaults: Defaults) -> str:
-    """The one asked for; else the program's, but OWL-QN in place of L-BFGS where there is an l1."""
+def _optimizer_name(asked: Asked, own: Defaults) -> str:
+    """The one asked for; else the program's."""
     from trivium.program.optimizers import NAMES
 
-    if asked.optimizer is not None:
-        if asked.optimizer not in NAMES:
-            raise UsageError(unknown("optimizer", asked.optimizer, NAMES))
-        return asked.optimizer
-    name = defaults.optimizer.name
-    return "owlqn" if name == "lbfgs" and asked.l1 else name
+    if asked.optimizer is None:
+        return defaults.optimizer_name(own, asked.l1)
+    if asked.optimizer not in NAMES:
+        raise UsageError(unknown("optimizer", asked.optimizer, NAMES))
+    return asked.optimizer
 
 
-def _optimizer(asked: Asked, defaults: Defaults, name: str, tol: float | None) -> Optimizer:
+def _optimizer(asked: Asked, own: Defaults, name: str, tol: float | None) -> Optimizer:
     from trivium.program.optimizers import optimizer
 
     given: dict[str, float] = {}
@@ -103,38 +115,28 @@ def _optimizer(asked: Asked, defaults: Defaults, name: str, tol: float | None) -
         given["lr"] = asked.lr
     if tol is not None:
         given["tol"] = tol
-    own = defaults.optimizer
-    if asked.optimizer is None and name == own.name:
-        return replace(own, **given) if given else own  # type: ignore[type-var]
+    if asked.optimizer is None and name == own.optimizer.name:
+        return replace(own.optimizer, **given) if given else own.optimizer  # type: ignore[type-var]
     return optimizer(name, **given)
 
 
-def _batch_size(asked: Asked, defaults: Defaults, plan: Plan, full: bool) -> int | str:
+def _batch_size(asked: Asked, own: Defaults, full: bool) -> int | str:
     if full:
         return "full"
-    if asked.batch_per_worker is not None:
-        return asked.batch_per_worker * plan.worker_count
     if asked.batch_size is not None:
         return asked.batch_size
-    return defaults.batch_size if defaults.batch_size is not None else BATCH
+    return defaults.batch_size(own, full=full) or "full"
 
 
-def _stopping(asked: Asked, defaults: Defaults, full: bool, validates: bool, tol: float | None) -> Stopping:
-    """--epochs and --max-iter replace the default bound; every other rule comes on top of it."""
-    epochs, iterations = asked.epochs, asked.max_iter
-    if epochs is None and iterations is None:
-        if full:
-            iterations = defaults.iterations or ITERATIONS
-        else:
-            epochs = defaults.epochs or EPOCHS
-    patience = asked.patience
-    if patience is None and validates and not full:
-        patience = defaults.patience
-    return Stopping(
-        epochs=epochs,
-        max_iter=iterations,
+def _stopping(asked: Asked, own: Defaults, full: bool, validates: bool, tol: float | None) -> Stopping:
+    """Patience 0 is none, which no default replaces."""
+    said = Stopping(
+        epochs=asked.epochs,
+        max_iter=asked.max_iter,
         max_time=asked.max_time,
         tol=tol,
         target_loss=asked.target_loss,
-        patience=patience or None,
+        patience=asked.patience or None,
     )
+    said = defaults.bounded(said, own, full=full)
+    return said if asked.patience == 0 else defaults.watched(said, own, full=full, validates=validates)
