@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trivium import defaults
 from trivium.choosing import choose, memory_bytes, state_bytes
 from trivium.core.pacing import Pace
 from trivium.data.batches import BatchPlan, strides
@@ -149,14 +150,14 @@ def prepare(job: Job, *, looks: bool = True) -> Prepared:
     program = job.program.for_data(data.spec)
     if plan.consistency not in program.consistencies:
         raise PlanError(f"{program.name} cannot be trained under {plan.consistency}: it allows {program.consistencies}")
-    defaults = program.defaults
+    own = program.defaults
     _check_solver(job, program)
-    optimizer = later(_optimizer(job, defaults, data.spec), job.start)
+    optimizer = later(_optimizer(job, own, data.spec), job.start)
     check_start(job.start, program, optimizer)
     tables = _tables(job, data)
     rows = len(tables["train"])
     full = bool(getattr(optimizer, "needs_full_batch", False))
-    batch = _batch_size(job, defaults.batch_size, full=full)
+    batch = _batch_size(job, own, full=full)
     if plan.lanes > rows:
         raise PlanError(f"lanes={plan.lanes} but only {rows} training rows: lower lanes and workers")
     if batch is not None and batch < plan.lanes:
@@ -165,7 +166,7 @@ def prepare(job: Job, *, looks: bool = True) -> Prepared:
         batch *= plan.every
     cut = strides(rows, tables["train"].nbytes, plan.lanes, plan.memory_per_worker)
     batches = BatchPlan(rows, plan.lanes, batch, job.seed, strides=cut)
-    l2 = job.l2 if job.l2 is not None else defaults.l2_per_row / rows
+    l2 = job.l2 if job.l2 is not None else own.l2_per_row / rows
     penalties = (job.l1, l2)
     if plan.combine == "model":
         from trivium.program.averaging import Average, ModelAveraging
@@ -199,13 +200,13 @@ def _check_solver(job: Job, program: Program) -> None:
         raise PlanError("epochs=1: least_squares goes over the rows twice, for means and for moments; leave it out")
 
 
-def _optimizer(job: Job, defaults: Defaults, spec: DataSpec) -> Optimizer:
+def _optimizer(job: Job, own: Defaults, spec: DataSpec) -> Optimizer:
     """The job's, or the program's; a full-batch one learns here what only job and data tell."""
     from trivium.program.optimizers.lbfgs import LBFGS
     from trivium.program.optimizers.owlqn import OWLQN
     from trivium.program.optimizers.quasi_newton import QuasiNewton
 
-    optimizer, stopping = job.optimizer or defaults.optimizer, job.stopping
+    optimizer, stopping = job.optimizer or own.optimizer, job.stopping
     if not isinstance(optimizer, QuasiNewton):
         if stopping.tol:
             raise PlanError(f"tol={stopping.tol:g}: {optimizer.name} has no test of its own; lbfgs and owlqn have")
@@ -214,7 +215,7 @@ def _optimizer(job: Job, defaults: Defaults, spec: DataSpec) -> Optimizer:
         if job.optimizer is not None:
             raise PlanError(f"l1={job.l1:g}: lbfgs needs a smooth objective; use owlqn")
         optimizer = OWLQN(optimizer.tol, optimizer.memory, optimizer.ftol)
-    most = stopping.max_iter or (defaults.iterations or 100 if stopping.epochs is None else None)
+    most = stopping.max_iter or (own.iterations or defaults.ITERATIONS if stopping.epochs is None else None)
     return replace(
         optimizer,
         tol=optimizer.tol if stopping.tol is None else stopping.tol,
@@ -223,14 +224,14 @@ def _optimizer(job: Job, defaults: Defaults, spec: DataSpec) -> Optimizer:
     )
 
 
-def _batch_size(job: Job, default: int | None, *, full: bool) -> int | None:
-    if job.batch_size == FULL or (job.batch_size is None and full):
+def _batch_size(job: Job, own: Defaults, *, full: bool) -> int | None:
+    if job.batch_size == FULL:
         return None
     if isinstance(job.batch_size, int):
         if full:
             raise PlanError(f"batch_size={job.batch_size}: this optimizer needs the full batch at each step")
         return job.batch_size
-    return default if default is not None else 256
+    return defaults.batch_size(own, full=full)
 
 
 def _tables(job: Job, data: Table) -> dict[str, Table]:
@@ -253,11 +254,9 @@ def _sample(rows: int, seed: int) -> NDArray[np.int64]:
 
 
 def _pace(job: Job, facts: Facts, tables: dict[str, Table], *, full: bool, looks: bool) -> Pace:
-    stopping, defaults = job.stopping, facts.program.defaults
-    steps = facts.batches.steps
+    own, steps = facts.program.defaults, facts.batches.steps
+    stopping = defaults.bounded(job.stopping, own, full=full)
     epochs, most = stopping.epochs, stopping.max_iter
-    if epochs is None and most is None:
-        epochs, most = (None, defaults.iterations or 100) if full else (defaults.epochs or 50, None)
     totals = [] if epochs is None else [(epochs * steps, "epochs")]
     if most is not None and not full:
         totals.append((most, "max_iter"))
@@ -267,9 +266,9 @@ def _pace(job: Job, facts: Facts, tables: dict[str, Table], *, full: bool, looks
     every = 10 if full else steps
     if stopping.target_loss is not None:
         every = max(1, min(every, expected // CHECKS))
+    if job.optimizer is None:
+        stopping = defaults.watched(stopping, own, full=full, validates="valid" in tables)
     patience = stopping.patience
-    if patience is None and not full and "valid" in tables and job.optimizer is None:
-        patience = defaults.patience
     if patience is not None and "valid" not in tables:
         raise PlanError(f"patience={patience} needs validation rows: give valid")
     last = tuple(name for name in ("train", "valid", "test") if name in tables) if looks else ()

@@ -105,7 +105,7 @@ def program_of(run: Path, *, trust: bool = False) -> Program:
         if not trust:
             raise UsageError(
                 f"{run / PICKLE} holds the program as a pickle, and to read it is to run it; if you trust whoever made "
-                "this run, give trust=True"
+                "this run, give trust=True (--trust)"
             )
         return _unpickled(run / PICKLE)
     return _made(about["model"], about.get("model_options") or {})
@@ -146,17 +146,22 @@ def spec_of(run: Path) -> tuple[DataSpec, float]:
     return spec, float(about["scale"])
 
 
-def rows_of(source: str, reading: Any, *, like: Any = None, part: str = "train") -> Any:
-    """The rows of ``source`` as a program that was trained with ``reading`` takes them: a data set, or a table.
+def rows_of(
+    source: str, reading: Any, *, like: Any = None, part: str = "train", options: Mapping[str, Any] | None = None
+) -> Any:
+    """The rows of ``source`` as a program that was trained with ``reading`` takes them.
 
-    ``like`` are the training rows, whose features and classes are taken where there is no reading.
+    ``like`` are the training rows, whose features and classes are taken where there is no reading; ``options`` those of
+    ``read`` that say how a file is read, and not what it means.
     """
     from trivium.data.read import read
 
+    given = dict(options or {})
     if reading is not None:
-        return read(source, like=reading, part=part)
-    fit: dict[str, Any] = {} if like is None else {"features": like.spec.features, "classes": like.spec.classes or None}
-    return read(source, part=part, **fit)
+        return read(source, like=reading, part=part, **given)
+    if like is not None:
+        given |= {"features": like.spec.features, "classes": like.spec.classes or None}
+    return read(source, part=part, **given)
 
 
 def recall(run: Path, *, trust: bool = False) -> Recalled:

@@ -128,7 +128,7 @@ def write_result(run: Path, name: str, layout: Layout, params: NDArray[Any], rec
     import numpy as np
     from safetensors.numpy import save
 
-    views = {key: np.ascontiguousarray(view) for key, view in layout.views(params).items()}
+    views = {key: np.asarray(view, order="C") for key, view in layout.views(params).items()}
     write_whole(run / "model.safetensors", save(views, {"model": name}))
     write_whole(run / "spans.json", as_json({"processes": [asdict(one) for one in record.processes]}))
     write_whole(run / "record.json", as_json(record.as_json()))
@@ -230,7 +230,8 @@ def remembered_job(run: Path, *, trust: bool = False) -> Job:
             f"{run} was started from Python on arrays of its own; go on with trivium.resume({str(run)!r}, job=job)"
         )
     reading = reading_of(run)
-    data = rows_of(sources["data"], reading)
+    how = sources.get("read")
+    data = rows_of(sources["data"], reading, options=how)
     valid = sources.get("valid")
     test = sources.get("test")
     options = about["optimizer_options"]
@@ -242,8 +243,8 @@ def remembered_job(run: Path, *, trust: bool = False) -> Job:
             data=data,
             plan=Plan(**asked["plan"] | {"cores": tuple(asked["plan"]["cores"])}),
             out=run,
-            valid=rows_of(valid, reading, like=data) if isinstance(valid, str) else valid,
-            test=rows_of(test, reading, like=data, part=part_of_test(test)) if test else None,
+            valid=rows_of(valid, reading, like=data, options=how) if isinstance(valid, str) else valid,
+            test=rows_of(test, reading, like=data, part=part_of_test(test), options=how) if test else None,
             stopping=Stopping(**about["stopping"]),
             optimizer=optimizer_named(about["optimizer"], **options) if asked["optimizer"] else None,
             batch_size=asked["batch_size"],

@@ -43,11 +43,11 @@ class Applied(Protocol):
         """Rows that may be passed over."""
 
 
-def load(path: Path) -> Run:
-    """The run in ``path``; UsageError where it did not finish. What is on this disk is trusted as any program on it."""
+def load(path: Path, *, trust: bool) -> Run:
+    """The run in ``path``; UsageError where it did not finish, or holds a pickle and is not to be trusted."""
     from trivium.trained import Run
 
-    return Run.load(path, trust=True)
+    return Run.load(path, trust=trust)
 
 
 def rows(run: Run, asked: Applied) -> Any:

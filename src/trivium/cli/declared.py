@@ -27,6 +27,10 @@ Json = Annotated[
 ]
 Source = Annotated[str, typer.Argument(metavar="DATA", help=SOURCE)]
 Trained = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run that finished.")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", metavar="", help="Unpickle the program of a run made in Python: this runs what it says."),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ def evaluate(asked: Evaluated) -> int:
     """Carry out ``trivium evaluate``; returns the exit code."""
     from trivium.program.metrics import default_metrics
 
-    screen, run = Screen(), applying.load(asked.run)
+    screen, run = Screen(), applying.load(asked.run, trust=asked.trust)
     names = checked(asked.metric, run.model) or default_metrics(run.model.output)
     rows: Any = applying.rows(run, asked)
     scores = run.evaluate(rows, metrics=names)

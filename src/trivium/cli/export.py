@@ -27,7 +27,7 @@ def export(asked: Exported) -> int:
     screen = Screen()
     if asked.to not in SUFFIXES:
         raise UsageError(f"--to {asked.to}: {unknown('form', asked.to, SUFFIXES)}")
-    model = recall(asked.run, trust=True)
+    model = recall(asked.run, trust=asked.trust)
     out = asked.out or Path(asked.run.absolute().name + SUFFIXES[asked.to])
     write = {"sklearn": _sklearn, "onnx": _onnx, "npz": _npz}[asked.to]
     draft = out.with_name(f".{out.name}.tmp")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trivium.cli import complete, options
-from trivium.cli.declared import OUTPUT, Json, Reading, Source, Trained
+from trivium.cli.declared import OUTPUT, Json, Reading, Source, Trained, Trust
 
 __all__ = ["Evaluated", "Exported", "Inspected", "Predicted"]
 
@@ -34,6 +34,7 @@ class _Applied:
 
     run: Trained
     data: Source
+    trust: Trust = False
     format: Annotated[
         str | None,
         typer.Option(
@@ -96,6 +97,7 @@ class Exported:
     """The options of ``trivium export``."""
 
     run: Trained
+    trust: Trust = False
     to: Annotated[
         str,
         typer.Option(

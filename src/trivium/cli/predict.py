@@ -20,7 +20,7 @@ __all__ = ["columns", "predict"]
 
 def predict(asked: Predicted) -> int:
     """Carry out ``trivium predict``; returns the exit code."""
-    screen, run = Screen(), applying.load(asked.run)
+    screen, run = Screen(), applying.load(asked.run, trust=asked.trust)
     if asked.proba and run.model.output != "probability":
         raise PlanError(
             f"--proba: {run.model.name} gives {run.model.output}s, no probabilities; leave it out, or train logistic, "

@@ -67,8 +67,8 @@ def read(
     steps, as ``"log1p,normalize"`` or objects of ``trivium.transforms``. ``dtype``: "float32" or "float64".
 
     At most ``max_bad_rows`` rows that cannot be read are passed over. ``resize``: (height, width) that images are
-    brought to. ``part``: "train" or "test", where the source has both. ``like``: what these rows are to be read like, as
-    test rows like the training rows. ``threads`` at most (default: all allowed cores). ``cache``: whether parsed rows
+    brought to. ``part``: "train" or "test", where the source has both. ``like``: what these rows are to be read like,
+    as test rows like training rows. ``threads`` at most (default: all allowed cores). ``cache``: whether parsed rows
     are kept on the disk, or which cache keeps them.
 
     >>> read("synthetic:1000x20").spec.features
