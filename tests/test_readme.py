@@ -1,5 +1,6 @@
 import re
 import shlex
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -52,16 +53,35 @@ def test_words_of_the_glossary_are_in_order_and_once():
     assert len(set(rows)) == len(rows)
 
 
+def used_as_in_the_tour(folder, monkeypatch):
+    """A folder with the examples, as the README has them."""
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+
+
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     text = (ROOT / "README.md").read_text()
     block = re.search(r"^    import trivium as tv\n(?:    .*\n|\n)+", text, re.MULTILINE).group(0)
-    monkeypatch.chdir(tmp_path)
+    used_as_in_the_tour(tmp_path, monkeypatch)
     names = {}
     exec(textwrap.dedent(block), names)
-    assert names["record"].valid_accuracy > 0.5
-    assert sum(array.size for array in names["weights"].values()) == 64 * 64 + 64 + 64 * 10 + 10
-    assert "compute" in capsys.readouterr().out
+    assert names["again"].metrics["valid_accuracy"] > 0.9
+    assert "log_loss" in capsys.readouterr().out
+    assert "<svg" in (tmp_path / "wine.html").read_text()
+
+
+@pytest.mark.slow
+def test_four_commands_go_from_a_table_to_answers(tmp_path, monkeypatch, capsys):
+    from trivium.cli import main
+
+    used_as_in_the_tour(tmp_path, monkeypatch)
+    for line in COMMANDS[:4]:
+        assert main(shlex.split(line)) == 0, capsys.readouterr().err
+    answers = (tmp_path / "answers.csv").read_text().splitlines()
+    assert answers[0] == "prediction,p_barbera,p_barolo,p_grignolino"
+    assert len(answers) == len((tmp_path / "examples/wine_new.csv").read_text().splitlines())
 
 
 def test_the_contributors_page_has_the_layers_of_the_contract():
