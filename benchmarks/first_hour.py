@@ -1,4 +1,6 @@
-"""How long the first hour's steps take, each beside its peer in the same run: ``python -m benchmarks.first_hour [NAME…]``.
+"""How long the first hour's steps take, each beside its peer in the same run.
+
+    python -m benchmarks.first_hour [NAME…] [--json FILE]
 
 Reading beside pyarrow, the cache, starting the command, rows that do not fit memory beside rows that do, estimators and
 searches beside scikit-learn, known objectives. Medians of several turns, taken in turns. Needs scikit-learn only; the
@@ -19,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +63,15 @@ def against(name: str, ours: Callable[[], Any], peer: Callable[[], Any], wanted:
 
 
 def reading(folder: Path) -> Iterator[Found]:
-    """A table of numbers, 100 MB as CSV: read and one pass of logistic regression, beside pyarrow's reading and the same pass."""
+    """A table of numbers, 100 MB as CSV: read, and learned from in one pass, beside pyarrow's reading and that pass."""
     import pyarrow as pa
     import pyarrow.csv as csv
     import pyarrow.parquet as parquet
 
     import trivium as tv
     from trivium.data.cache import Cache
-    from trivium.inline import run_inline
-    from trivium.job import Job
+    from trivium.running.inline import run_inline
+    from trivium.running.job import Job
 
     x = np.random.default_rng(0).normal(size=(400_000, 30)).round(5)
     columns = {f"f{i}": x[:, i] for i in range(30)} | {"label": (x[:, 0] > 0).astype(int)}
@@ -90,19 +93,21 @@ def reading(folder: Path) -> Iterator[Found]:
         shutil.rmtree(folder / "cache", ignore_errors=True)
         return tv.read(path, cache=Cache(folder / "cache")).table()
 
-    theirs = {"t.csv": csv.read_csv, "t.parquet": parquet.read_table}
-    for name, read in theirs.items():
+    def theirs(read: Callable[[Path], Any], path: Path, table: Any) -> None:
+        read(path)
+        one_pass(table)
+
+    def ours(path: Path) -> None:
+        one_pass(fresh(path))
+
+    for name, read in {"t.csv": csv.read_csv, "t.parquet": parquet.read_table}.items():
         path = folder / name
         table = fresh(path)
         size = f"{path.stat().st_size / 1e6:.0f} MB"
-        yield against(f"{name}: to the cache", lambda p=path: fresh(p), lambda p=path, r=read: r(p), "–", size)
-        yield against(
-            f"{name}: trained in one pass",
-            lambda p=path: one_pass(fresh(p)),
-            lambda p=path, r=read, t=table: (r(p), one_pass(t)),
-            "≤ 1.3",
-            "peer: pyarrow's reading, then our pass",
-        )
+        yield against(f"{name}: to the cache", partial(fresh, path), partial(read, path), "–", size)
+        note = "peer: pyarrow's reading, then our pass"
+        peer = partial(theirs, read, path, table)
+        yield against(f"{name}: learned from in one pass", partial(ours, path), peer, "≤ 1.3", note)
 
 
 def cached(folder: Path) -> Iterator[Found]:
@@ -129,14 +134,14 @@ def starting(folder: Path) -> Iterator[Found]:
         ("trivium --help", [str(Path(python).with_name("trivium")), "--help"], "< 0.5 s"),
     ):
         a, b = in_turns(
-            lambda c=command: subprocess.run(c, check=True, capture_output=True, timeout=60),
-            lambda: subprocess.run([python, "-c", "pass"], check=True, timeout=60),
+            partial(subprocess.run, command, check=True, capture_output=True, timeout=60),
+            partial(subprocess.run, [python, "-c", "pass"], check=True, timeout=60),
         )
         yield Found(name, a, b, "s", None, wanted, "peer: an empty interpreter")
 
 
 def out_of_core(folder: Path) -> Iterator[Found]:
-    """Rows a second under a bound of memory, beside the same rows in memory; and a pass over all rows beside ``cat``."""
+    """Rows a second under a bound of memory, beside rows in memory; and whole passes beside reading the file."""
     gigabytes = float(os.environ.get("GIGABYTES", "2"))
     rows = int(gigabytes * 2**30 / 240)
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "xdg")}
@@ -188,29 +193,26 @@ def estimators(folder: Path) -> Iterator[Found]:
     warnings.simplefilter("ignore")
     cancer, digits = datasets.load_breast_cancer(return_X_y=True), datasets.load_digits(return_X_y=True)
     diabetes = datasets.load_diabetes(return_X_y=True)
-    cases = [
-        ("LogisticRegression, breast cancer", "LogisticRegression", linear_model, cancer, {}),
-        (
-            "LogisticRegression, breast cancer scaled",
-            "LogisticRegression",
-            linear_model,
-            (scale(cancer[0]), cancer[1]),
-            {},
-        ),
-        ("LogisticRegression, digits", "LogisticRegression", linear_model, digits, {}),
-        ("Ridge, diabetes", "Ridge", linear_model, diabetes, {}),
-        ("Lasso, diabetes", "Lasso", linear_model, diabetes, {"alpha": 0.1}),
-        ("MLPClassifier, digits", "MLPClassifier", neural_network, digits, {"random_state": 0, "max_iter": 30}),
+    exact = {"max_iter": 20_000, "tol": 1e-8}
+    logistic, scaled = "LogisticRegression", (scale(cancer[0]), cancer[1])
+    cases: list[tuple[str, str, Any, Any, dict[str, Any], dict[str, Any] | None]] = [
+        ("breast cancer", logistic, linear_model, cancer, {}, exact),
+        ("breast cancer scaled", logistic, linear_model, scaled, {}, exact),
+        ("digits", logistic, linear_model, digits, {}, exact),
+        ("diabetes", "Ridge", linear_model, diabetes, {}, None),
+        ("diabetes", "Lasso", linear_model, diabetes, {"alpha": 0.1}, None),
+        ("digits", "MLPClassifier", neural_network, digits, {"random_state": 0, "max_iter": 30}, {}),
+        ("digits", "SGDClassifier", linear_model, digits, {"random_state": 0}, {}),
+        ("breast cancer scaled", "LinearSVC", __import__("sklearn.svm").svm, scaled, {}, {}),
     ]
-    for name, kind, home, (x, y), options in cases:
+    for name, kind, home, (x, y), options, longer in cases:
         mine, theirs = getattr(learn, kind)(**options), getattr(home, kind)(**options)
-        longer = getattr(home, kind)(
-            **options | ({"max_iter": 20_000, "tol": 1e-8} if kind == "LogisticRegression" else {})
-        )
-        found = against(name, lambda m=mine, x=x, y=y: m.fit(x, y), lambda t=theirs, x=x, y=y: t.fit(x, y), "≤ 1.5")
-        same = np.mean(mine.predict(x) == longer.fit(x, y).predict(x)) if kind != "Ridge" and kind != "Lasso" else None
-        note = f"{same:.2%} of the answers alike" if same is not None else ""
-        yield Found(**asdict(found) | {"note": note})
+        found = against(f"{kind}, {name}", partial(mine.fit, x, y), partial(theirs.fit, x, y), "≤ 1.5")
+        note = ""
+        if longer is not None:
+            answers = getattr(home, kind)(**{**options, **longer}).fit(x, y).predict(x)
+            note = f"{np.mean(mine.predict(x) == answers):.2%} of the answers alike"
+        yield Found(**{**asdict(found), "note": note})
 
 
 def search(folder: Path) -> Iterator[Found]:
@@ -224,18 +226,13 @@ def search(folder: Path) -> Iterator[Found]:
 
     warnings.simplefilter("ignore")
     x, y = load_breast_cancer(return_X_y=True)
+    x = scale(x)
     grid = {"C": [0.01, 0.1, 1.0, 10.0]}
     for jobs in (1, 2):
-        mine, theirs = (
-            GridSearchCV(kind(), grid, n_jobs=jobs)
-            for kind in (learn.LogisticRegression, linear_model.LogisticRegression)
-        )
-        yield against(
-            f"GridSearchCV(n_jobs={jobs}), 20 fits",
-            lambda m=mine: m.fit(scale(x), y),
-            lambda t=theirs: t.fit(scale(x), y),
-            "≤ 1.5",
-        )
+        mine = GridSearchCV(learn.LogisticRegression(), grid, n_jobs=jobs)
+        theirs = GridSearchCV(linear_model.LogisticRegression(), grid, n_jobs=jobs)
+        name = f"GridSearchCV(n_jobs={jobs}), 20 fits"
+        yield against(name, partial(mine.fit, x, y), partial(theirs.fit, x, y), "≤ 1.5")
 
 
 def objectives(folder: Path) -> Iterator[Found]:

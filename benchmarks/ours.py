@@ -19,14 +19,14 @@ from benchmarks import measure, optima, workloads
 from trivium.data.dataset import Dataset
 from trivium.data.read import from_arrays, read
 from trivium.data.table import Table
-from trivium.job import Job
 from trivium.plan import Plan, Stopping
 from trivium.program.logistic import Logistic
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
 from trivium.program.program import Program
 from trivium.record import Record
-from trivium.session import Session
+from trivium.running.job import Job
+from trivium.running.session import Session
 
 Found = dict[str, float | str]
 WINDOW, WINDOWS = 2.0, 3

@@ -18,7 +18,7 @@ settings.load_profile("default")
 @pytest.fixture(scope="session")
 def warm():
     """A session whose processes stay warm from one test to the next."""
-    from trivium.session import Session
+    from trivium.running.session import Session
 
     with Session() as session:
         yield session

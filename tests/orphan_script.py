@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 from trivium.data.read import read
-from trivium.job import Job
 from trivium.plan import Plan, Stopping
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
 from trivium.record import SilentObserver
-from trivium.session import begin
+from trivium.running.job import Job
+from trivium.running.session import begin
 
 DATA = "sklearn:digits"
 design, workers = sys.argv[3], int(sys.argv[4])

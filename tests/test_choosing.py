@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trivium.choosing import choose, memory_bytes, state_bytes
 from trivium.data.table import Mapped, Table
 from trivium.errors import PlanError
-from trivium.job import Job, prepare, settled
 from trivium.plan import Plan
 from trivium.program.models import model
+from trivium.running.choosing import choose, memory_bytes, state_bytes
+from trivium.running.job import Job, prepare, settled
 from trivium.runtime.plane import Facts, node_arrays
 
 GIB = 1 << 30

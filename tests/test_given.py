@@ -7,8 +7,8 @@ import pytest
 
 import trivium as tv
 from trivium.errors import DataError, UsageError
-from trivium.given import source_of
-from trivium.job import Job, settled
+from trivium.face.given import source_of
+from trivium.running.job import Job, settled
 
 pd = pytest.importorskip("pandas")
 ONE = tv.Plan("sequential", threads=1)

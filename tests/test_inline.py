@@ -12,13 +12,13 @@ from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda
 from trivium.data.table import Table
 from trivium.errors import PlanError, ProgramError, RunError, UsageError
-from trivium.inline import alone, run_inline
-from trivium.job import Job, prepare
 from trivium.plan import Plan, Stopping
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
 from trivium.record import KINDS
-from trivium.staffing import DRIVER, RETRY
+from trivium.running.inline import alone, run_inline
+from trivium.running.job import Job, prepare
+from trivium.running.staffing import DRIVER, RETRY
 from trivium.testing.replay import replay
 from trivium.testing.simulating import simulate
 from trivium.testing.troubled import Raising, Troubled

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import trivium as tv
-from trivium.fallback import HereLive, InProcess, why_here
-from trivium.inline import run_inline
+from trivium.face.fallback import HereLive, InProcess, why_here
+from trivium.running.inline import run_inline
 
 pytestmark = pytest.mark.slow
 DATA = """

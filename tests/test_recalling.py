@@ -7,11 +7,11 @@ import pytest
 
 import trivium as tv
 from trivium.errors import UsageError
-from trivium.fallback import run_here
-from trivium.job import Job
-from trivium.recalling import is_named, options_of, program_of, recall, spec_of
-from trivium.remembering import as_json
-from trivium.trained import Run
+from trivium.face.fallback import run_here
+from trivium.face.trained import Run
+from trivium.running.job import Job
+from trivium.running.recalling import is_named, options_of, program_of, recall, spec_of
+from trivium.running.remembering import as_json
 
 DRAW = np.random.default_rng(1)
 X = DRAW.standard_normal((200, 4))

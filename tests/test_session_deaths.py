@@ -10,7 +10,7 @@ import pytest
 
 from tests.watching import Watcher, alive, ended, network_job, strike, until, wide_job
 from trivium.errors import LostError
-from trivium.session import Session, resume
+from trivium.running.session import Session, resume
 from trivium.testing.simulating import simulate
 from trivium.testing.troubled import Endless, Gate, Troubled
 

@@ -10,13 +10,13 @@ import pytest
 from tests.watching import wide_job
 from trivium.core.role import Stop
 from trivium.data.read import read
-from trivium.ending import failure
 from trivium.errors import LostError, ProgramError, RunError, StoppedError, StorageError, UsageError
-from trivium.job import Job
 from trivium.plan import Plan, Stopping
 from trivium.program.models import logistic
 from trivium.program.optimizers import optimizer
 from trivium.program.program import Program
+from trivium.running.ending import failure
+from trivium.running.job import Job
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ import pytest
 from tests.watching import Watcher, _digits, ended, holdings, network_job, strike, until, wide_job
 from trivium.data.table import Table
 from trivium.errors import PlanError, ProgramError, RunError, StorageError, UsageError
-from trivium.job import Job
 from trivium.plan import Plan, Stopping
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
 from trivium.program.program import Program
 from trivium.record import KINDS
-from trivium.session import Session, run, yardstick
+from trivium.running.job import Job
+from trivium.running.session import Session, run, yardstick
 from trivium.testing.troubled import Gate, Raising, Troubled
 
 pytestmark = pytest.mark.slow
@@ -215,7 +215,7 @@ DAEMON = """
 import multiprocessing as mp, sys
 from pathlib import Path
 from tests.watching import _digits, wide_job
-from trivium.session import run
+from trivium.running.session import run
 
 def child(out):
     print(run(wide_job(out)).params_sha256, flush=True)
@@ -244,7 +244,7 @@ from pathlib import Path
 import jax, jax.numpy as jnp
 print(float(jnp.ones(3).sum()), len(jax.devices()))
 from tests.watching import _digits, network_job
-from trivium.session import run
+from trivium.running.session import run
 print(run(network_job(Path(sys.argv[1]) / "a", "sequential", 1)).params_sha256)
 """
 

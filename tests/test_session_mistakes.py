@@ -7,11 +7,11 @@ import pytest
 
 from trivium.data.table import Table
 from trivium.errors import ProgramError
-from trivium.inline import run_inline
-from trivium.job import Job
 from trivium.plan import Plan, Stopping
 from trivium.program.optimizers import optimizer
 from trivium.program.program import Program
+from trivium.running.inline import run_inline
+from trivium.running.job import Job
 
 ROWS = Table({"x": np.ones((64, 3), np.float32), "y": np.zeros(64, np.float32)})
 

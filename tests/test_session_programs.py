@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from trivium.data.table import Csr, Table
-from trivium.job import Job
 from trivium.plan import Plan, Stopping
 from trivium.program.fm import FM
 from trivium.program.mlp import Mlp
 from trivium.program.optimizers.adam import Adam
+from trivium.running.job import Job
 
 
 def rows(sparse):

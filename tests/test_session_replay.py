@@ -6,11 +6,11 @@ from tests.watching import ended, network_job
 from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda
 from trivium.core.role import Send, Stop
-from trivium.job import prepare
-from trivium.live import Live
 from trivium.record import SilentObserver
+from trivium.running.job import prepare
+from trivium.running.live import Live
+from trivium.running.staffing import DRIVER
 from trivium.runtime.store import last_term
-from trivium.staffing import DRIVER
 
 pytestmark = pytest.mark.slow
 

@@ -15,11 +15,11 @@ import pytest
 from tests.watching import Watcher, alive, ended, network_job, until, wide_job
 from trivium.data.read import read
 from trivium.errors import UsageError
-from trivium.job import Job
 from trivium.plan import Plan, Stopping
 from trivium.program.models import model
-from trivium.remembering import remembered_job
-from trivium.session import load_params, resume
+from trivium.running.job import Job
+from trivium.running.remembering import remembered_job
+from trivium.running.session import load_params, resume
 from trivium.testing.simulating import simulate
 from trivium.testing.troubled import Gate, Troubled
 
@@ -195,7 +195,8 @@ def test_the_parent_is_killed_and_its_orphans_save_and_go(design, workers, count
         assert until(lambda: not any(map(alive, pids + zygotes)), 2.0 + 2.0), "orphans are left"
         assert time.monotonic() - began < 4.0
     assert list((tmp_path / "run" / "checkpoints").glob("*/shard-0.safetensors"))
-    go_on = f"from trivium.session import resume; print(resume({str(tmp_path / 'run')!r}).result().params_sha256)"
+    run = str(tmp_path / "run")
+    go_on = f"from trivium.running.session import resume; print(resume({run!r}).result().params_sha256)"
     asked = [sys.executable, "-c", go_on]
     done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=90.0, check=True)
     assert done.stdout.split()[-1] == whole_digest

@@ -11,11 +11,11 @@ import numpy as np
 
 from trivium.data.read import read
 from trivium.data.table import Table
-from trivium.job import Job
 from trivium.plan import Plan, Stopping
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
 from trivium.record import SilentObserver
+from trivium.running.job import Job
 from trivium.testing.troubled import Gate, Troubled
 
 BOUND = 60.0  # seconds within which any of these runs must be over

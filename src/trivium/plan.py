@@ -45,7 +45,7 @@ class Plan:
     """Where and how a program is trained.
 
     ``design`` "auto" is settled before the run starts: ``sequential`` with all cores while data and model fit one
-    machine, else ``ps`` (see ``trivium.choosing``); the run says what was chosen, and why.
+    machine, else ``ps`` (see ``trivium.running.choosing``); the run says what was chosen, and why.
 
     ``workers`` is the total; ``lanes`` never changes in a run and never follows from ``workers``. ``threads`` is for
     ``sequential`` only (default: all allowed cores). ``patience`` seconds without a sign of life, and a process counts

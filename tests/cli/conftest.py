@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-import trivium
+import trivium.running
 from trivium.data.read import part_of_test
 from trivium.data.table import Table
 from trivium.program.logistic import Logistic
@@ -59,7 +59,7 @@ class FakeSession(types.ModuleType):
     """Remembers the job it was given."""
 
     def __init__(self):
-        super().__init__("trivium.session")
+        super().__init__("trivium.running.session")
         self.jobs, self.lives, self.yardsticks = [], [], []
         self.begun = []
         self.error = self.during = None
@@ -115,9 +115,9 @@ def session(monkeypatch, tmp_path):
     reader.read, reader.part_of_test = fake_read, part_of_test
     models = types.ModuleType("trivium.program.models")
     models.model = lambda text: FakeMlp() if text.startswith("mlp") else Logistic()
-    for name, module in (("session", fake), ("data.read", reader), ("program.models", models)):
+    for name, module in (("running.session", fake), ("data.read", reader), ("program.models", models)):
         monkeypatch.setitem(sys.modules, f"trivium.{name}", module)
     monkeypatch.setattr(early, "begin", lambda *, xla: fake.begun.append(xla))
-    monkeypatch.setattr(trivium, "session", fake, raising=False)
+    monkeypatch.setattr(trivium.running, "session", fake, raising=False)
     monkeypatch.chdir(tmp_path)
     return fake

@@ -12,10 +12,10 @@ from tests.conftest import SHARED
 from trivium.data.batches import Batch
 from trivium.data.table import Csr, DataSpec, Table
 from trivium.errors import DataError, PlanError
-from trivium.inline import run_inline
-from trivium.job import Job
 from trivium.plan import Plan
 from trivium.program.fm import FM
+from trivium.running.inline import run_inline
+from trivium.running.job import Job
 
 ROWS, FEATURES, FACTORS = 60, 9, 3
 

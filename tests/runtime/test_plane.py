@@ -10,12 +10,12 @@ from trivium.core.messages import BEST, Adopt, Apply, EvaluateRows, Fold, Gradie
 from trivium.data.batches import BatchPlan, Strides
 from trivium.data.spool import DiskSpool
 from trivium.data.table import Table
-from trivium.ending import params_digest
 from trivium.errors import RunError
-from trivium.job import Job, prepare
 from trivium.plan import Plan, Stopping
 from trivium.program.models import model
 from trivium.program.optimizers import optimizer
+from trivium.running.ending import params_digest
+from trivium.running.job import Job, prepare
 from trivium.runtime.paging import OVER
 from trivium.runtime.plane import ArrayPlane, Facts
 from trivium.testing.simulating import private_arrays

@@ -12,7 +12,7 @@ from trivium.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from trivium.data.table import Table
-    from trivium.trained import Run
+    from trivium.face.trained import Run
 
 __all__ = ["Applied", "load", "pieces", "rows"]
 
@@ -45,7 +45,7 @@ class Applied(Protocol):
 
 def load(path: Path, *, trust: bool) -> Run:
     """The run in ``path``; UsageError where it did not finish, or holds a pickle and is not to be trusted."""
-    from trivium.trained import Run
+    from trivium.face.trained import Run
 
     return Run.load(path, trust=trust)
 

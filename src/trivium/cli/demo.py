@@ -27,7 +27,7 @@ from trivium.plan import Plan, Stopping
 from trivium.record import Progress, Record
 
 if TYPE_CHECKING:
-    from trivium.job import Job
+    from trivium.running.job import Job
 
 __all__ = ["RACES", "Race", "demo", "verdict_of"]
 
@@ -115,10 +115,10 @@ def _race(race: Race, place: Path, screen: Screen, signals: Signals) -> Iterator
 
 def _job(race: Race, plan: Plan, place: Path) -> Job:
     from trivium.data.read import part_of_test, read
-    from trivium.job import Job
     from trivium.observe.rundir import new_run
     from trivium.program.models import model
-    from trivium.recalling import rows_of
+    from trivium.running.job import Job
+    from trivium.running.recalling import rows_of
 
     rows = read(race.data)
     program = model(race.model)
@@ -140,7 +140,7 @@ def _job(race: Race, plan: Plan, place: Path) -> Job:
 
 
 def _run(job: Job, display: QuietDisplay, signals: Signals) -> Record:
-    from trivium import session
+    from trivium.running import session
 
     live: Followed = session.begin(job, display)
     if isinstance(display, Killer):

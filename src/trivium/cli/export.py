@@ -13,7 +13,7 @@ from trivium.observe.figures import size
 
 if TYPE_CHECKING:
     from trivium.export.stack import Stack
-    from trivium.recalling import Recalled
+    from trivium.running.recalling import Recalled
 
 __all__ = ["SUFFIXES", "export"]
 
@@ -22,7 +22,7 @@ SUFFIXES = {"sklearn": ".joblib", "onnx": ".onnx", "npz": ".npz"}
 
 def export(asked: Exported) -> int:
     """Carry out ``trivium export``; returns the exit code."""
-    from trivium.recalling import recall
+    from trivium.running.recalling import recall
 
     screen = Screen()
     if asked.to not in SUFFIXES:

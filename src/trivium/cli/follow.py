@@ -20,7 +20,7 @@ GRACE = 1.0  # seconds beyond them before the run is killed
 
 
 class Followed(Protocol):
-    """What ``trivium.session.begin`` returns, as far as it is needed here."""
+    """What ``trivium.running.session.begin`` returns, as far as it is needed here."""
 
     def wait(self, timeout: float | None = None) -> Record | None:
         """The record, or None while the run goes on; raises what the run failed of."""

@@ -15,8 +15,8 @@ from trivium.plan import Stopping
 if TYPE_CHECKING:
     from trivium.data.frame import BadRow
     from trivium.data.table import Table
-    from trivium.job import Job
     from trivium.program.program import Program
+    from trivium.running.job import Job
 
 __all__ = [
     "BAD_ROWS",

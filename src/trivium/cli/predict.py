@@ -13,7 +13,7 @@ from trivium.observe.figures import count
 
 if TYPE_CHECKING:
     from trivium.data.table import Table
-    from trivium.trained import Run
+    from trivium.face.trained import Run
 
 __all__ = ["columns", "predict"]
 

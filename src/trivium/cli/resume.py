@@ -33,7 +33,7 @@ def resume(path: Path, as_json: bool, quiet: bool) -> int:
         ]
     )
     from trivium.cli.outcome import conclude
-    from trivium.session import resume as go_on
+    from trivium.running.session import resume as go_on
 
     def judge(_: Record) -> str:
         return "not measured for a run that was resumed"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from trivium import defaults
 from trivium.cli.asked import Asked, validation
 from trivium.cli.rules import FULL_BATCH, PLAN_RULES, Chosen, check
 from trivium.errors import UsageError, unknown
 from trivium.plan import Plan, Stopping
+from trivium.running import defaults
 
 if TYPE_CHECKING:
     from trivium.program.optimizers.base import Optimizer

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from trivium.cli.follow import Followed
     from trivium.cli.settings import Settings
     from trivium.data.frame import BadRow
-    from trivium.job import Job
     from trivium.program.program import Program
     from trivium.record import Record
+    from trivium.running.job import Job
 
 __all__ = ["train"]
 
@@ -85,7 +85,7 @@ def train(asked: Asked) -> int:
 def _load(asked: Asked, settings: Settings, display: Display) -> tuple[Job, Sequence[BadRow]]:
     """The job with all its rows, its design settled; and the training rows that were passed over."""
     from trivium.cli.settings import own_optimizer
-    from trivium.job import Job, settled
+    from trivium.running.job import Job, settled
 
     began = time.monotonic()
     display.stage("load")
@@ -137,8 +137,8 @@ def _run(
     asked: Asked,
     reading: float,
 ) -> int:
-    from trivium import session
     from trivium.cli.outcome import conclude
+    from trivium.running import session
 
     def begin(shown: Display) -> Followed:
         return session.begin(job, shown)
@@ -162,7 +162,7 @@ def _measured(job: Job, names: tuple[str, ...]) -> dict[str, float]:
         return {}
     from trivium.data.read import split
     from trivium.data.table import Table
-    from trivium.trained import Run
+    from trivium.face.trained import Run
 
     train, run = rows_in(job), Run.load(job.folder, trust=True)
     if isinstance(job.test, Table):
@@ -258,8 +258,8 @@ def _dry_run(
 
 def _judge(job: Job, record: Record) -> str:
     """The verdict, measured where that is cheap enough."""
-    from trivium import session
     from trivium.observe.verdict import budget, threads_of, verdict, why_not
+    from trivium.running import session
 
     rows = record.rows if job.batch_size in (None, "full") else min(int(job.batch_size), record.rows)
     seconds = budget(record, rows)

@@ -1,1 +1,1 @@
-"""The designs: rooms of one shape; none imports another. Who takes part is chosen in ``trivium.staffing``."""
+"""The designs: rooms of one shape; none imports another. Who takes part is chosen in ``trivium.running.staffing``."""

@@ -18,11 +18,11 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import validate_data
 
 from trivium.learn.base import ClassCodes, Learner, at_least, not_converged, seed_of, within
-from trivium.learn.epochs import Epochs
 from trivium.learn.running import Fitted, Task, steps_of
 from trivium.plan import Plan
 from trivium.program.fm import FM
 from trivium.program.optimizers.base import Optimizer
+from trivium.program.optimizers.epochs import Epochs
 
 __all__ = ["FactorizationMachineClassifier"]
 

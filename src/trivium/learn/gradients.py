@@ -20,11 +20,11 @@ from sklearn.utils._param_validation import StrOptions
 
 from trivium.data.table import Table
 from trivium.learn.base import Learner, SparseCoefficients, at_least, not_converged, seed_of, within
-from trivium.learn.epochs import Epochs, RowRate
-from trivium.learn.losses import loss_of
-from trivium.learn.margins import Margins
 from trivium.learn.running import Fitted, Task, steps_of
 from trivium.plan import Plan
+from trivium.program.margin_losses import loss_of
+from trivium.program.margins import Margins
+from trivium.program.optimizers.epochs import Epochs, RowRate
 from trivium.program.optimizers.schedules import Schedule
 from trivium.program.optimizers.sgd import SGD
 

@@ -22,11 +22,11 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import validate_data
 
 from trivium.learn.base import Learner, at_least, not_converged, within
-from trivium.learn.margins import Margins
-from trivium.learn.newton import HEAD, Newton
 from trivium.learn.running import Fitted, Task
 from trivium.plan import Plan
+from trivium.program.margins import Margins
 from trivium.program.optimizers.base import Optimizer
+from trivium.program.optimizers.newton import HEAD, Newton
 
 __all__ = ["ElasticNet", "Lasso", "LinearRegression", "Ridge"]
 

@@ -27,11 +27,11 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from trivium.learn.base import LinearClassifier, at_least, not_converged, within
-from trivium.learn.margins import Margins
-from trivium.learn.newton import Newton
 from trivium.learn.running import Fitted, Task
 from trivium.plan import Plan
+from trivium.program.margins import Margins
 from trivium.program.optimizers.base import Optimizer
+from trivium.program.optimizers.newton import Newton
 from trivium.program.program import Program
 
 __all__ = ["LogisticRegression"]

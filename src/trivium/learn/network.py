@@ -24,11 +24,11 @@ from sklearn.utils.extmath import safe_sparse_dot, softmax
 
 from trivium.data.table import Table
 from trivium.learn.base import Learner, at_least, not_converged, within
-from trivium.learn.epochs import FIELDS, Epochs, Power, Velocity
 from trivium.learn.running import Fitted, Task, steps_of
 from trivium.plan import Plan
 from trivium.program.mlp import Mlp
 from trivium.program.optimizers.base import Optimizer
+from trivium.program.optimizers.epochs import FIELDS, Epochs, Power, Velocity
 
 __all__ = ["CONSTRAINTS", "Perceptron", "active"]
 

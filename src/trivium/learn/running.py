@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trivium.choosing import choose, memory_bytes, state_bytes
 from trivium.data.batches import BatchPlan
 from trivium.data.table import Table
-from trivium.job import Job
 from trivium.plan import Plan, Stopping
 from trivium.program.optimizers.base import Optimizer
 from trivium.program.program import Program
 from trivium.record import Record
+from trivium.running.choosing import choose, memory_bytes, state_bytes
+from trivium.running.job import Job
 from trivium.runtime.versions import SLOTS
 
 __all__ = ["Fitted", "Task", "carry_out", "inline_plan", "steps_of"]
@@ -116,7 +116,7 @@ def fitting(plan: Plan, rows: int, batch: int | None = None) -> Plan:
 
 
 def _inline(job: Job) -> Fitted:
-    from trivium.inline import run_inline
+    from trivium.running.inline import run_inline
 
     done = run_inline(job)
     saved = done.saved
@@ -125,8 +125,8 @@ def _inline(job: Job) -> Fitted:
 
 
 def _planned(job: Job) -> Fitted:
+    from trivium.running.session import default, load_params
     from trivium.runtime.store import checkpoints
-    from trivium.session import default, load_params
 
     folder = Path(tempfile.mkdtemp(prefix="trivium-fit-", dir=_room(job)))
     try:

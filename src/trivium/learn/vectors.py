@@ -19,11 +19,11 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import validate_data
 
 from trivium.learn.base import LinearClassifier, at_least, not_converged, within
-from trivium.learn.margins import JOINT, Margins
-from trivium.learn.newton import Newton
 from trivium.learn.running import Fitted, Task
 from trivium.plan import Plan
+from trivium.program.margins import JOINT, Margins
 from trivium.program.optimizers.base import Optimizer
+from trivium.program.optimizers.newton import Newton
 
 __all__ = ["LinearSVC"]
 

@@ -1,6 +1,6 @@
 """A job under the simulated host with real arithmetic: the roles, planes and bits of a real run, in one process.
 
-``simulate(job)`` takes what ``trivium.session.begin`` takes. Under reproducible BSP it ends with the same
+``simulate(job)`` takes what ``trivium.running.session.begin`` takes. Under reproducible BSP it ends with the same
 ``params_sha256`` as processes do, whatever the seed and the faults.
 
 What it does not do: resume, write a run directory, or measure time (its seconds are virtual).
@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda
 from trivium.core.role import Address, Stop, Work
-from trivium.ending import failure, final_params, params_digest
 from trivium.errors import RunError
-from trivium.job import Job, Prepared, prepare
 from trivium.program.params import ALIGN
+from trivium.running.ending import failure, final_params, params_digest
+from trivium.running.job import Job, Prepared, prepare
+from trivium.running.staffing import RETRY
 from trivium.runtime.base import Snapshots
 from trivium.runtime.faults import Fault, Network
 from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays, node_arrays
 from trivium.runtime.simulated import Outcome, Simulation
-from trivium.staffing import RETRY
 
 __all__ = ["MemoryStore", "Simulated", "private_arrays", "simulate"]
 

@@ -1,8 +1,8 @@
 """Where processes cannot or should not be started: the run is carried out here, in this process, and says so once.
 
 A daemonic process may have no children that outlive it. A worker of joblib, loky or multiprocessing is one of several
-that share the cores already: to start more would only crowd them. There a run is that of ``trivium.inline``, whatever
-its plan's design is; its bits are those of the sequential design with one thread.
+that share the cores already: to start more would only crowd them. There a run is inline (``trivium.running.inline``),
+whatever its plan's design is; its bits are those of the sequential design with one thread.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from trivium.errors import TriviumError
-from trivium.inline import alone, run_inline
-from trivium.job import Job, prepare, settled
 from trivium.record import Observer, Record
-from trivium.remembering import open_run, unmake_run, write_result
+from trivium.running.inline import alone, run_inline
+from trivium.running.job import Job, prepare, settled
+from trivium.running.remembering import open_run, unmake_run, write_result
 
 __all__ = ["HereLive", "InProcess", "run_here", "why_here"]
 
@@ -70,7 +70,7 @@ def run_here(job: Job, observer: Observer | None, why: str, wishes: list[str] | 
 
 
 class HereLive:
-    """As ``trivium.live.Live``, of a run in a thread of this process."""
+    """As ``trivium.running.live.Live``, of a run in a thread of this process."""
 
     def __init__(self, job: Job, observer: Observer | None, why: str) -> None:
         self.job = job

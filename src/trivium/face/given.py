@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trivium.data.frame import Frame
 from trivium.data.table import Csr, DataSpec, Table
 from trivium.errors import DataError, UsageError
-from trivium.recalling import Recalled, rows_of
+from trivium.running.recalling import Recalled, rows_of
 
 __all__ = ["labelled", "source_of", "unlabelled"]
 

@@ -12,15 +12,15 @@ from typing import Any
 
 from trivium.data.table import Table
 from trivium.errors import PlanError, UsageError
-from trivium.given import labelled, source_of
-from trivium.job import FULL, Job, held_share, settled
+from trivium.face.given import labelled, source_of
+from trivium.face.trained import Run
 from trivium.observe.rundir import new_run
 from trivium.plan import Plan, Stopping
 from trivium.program.optimizers.base import Optimizer
 from trivium.program.program import Program
-from trivium.recalling import Recalled
 from trivium.record import Record
-from trivium.trained import Run
+from trivium.running.job import FULL, Job, held_share, settled
+from trivium.running.recalling import Recalled
 
 __all__ = ["RUNS", "Asked", "ask_for", "recall_own"]
 

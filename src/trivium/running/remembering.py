@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from trivium.data.table import Table
 from trivium.errors import StorageError, UsageError
-from trivium.job import Job, Prepared, settled
 from trivium.plan import Plan, Stopping
 from trivium.program.params import Layout
-from trivium.recalling import PICKLE, is_named, options_of, program_of, reading_of, rows_of, told
 from trivium.record import Record
+from trivium.running.job import Job, Prepared, settled
+from trivium.running.recalling import PICKLE, is_named, options_of, program_of, reading_of, rows_of, told
 from trivium.runtime.plane import Facts
 from trivium.runtime.store import KEPT_CHECKPOINTS, RunStore, write_whole
 

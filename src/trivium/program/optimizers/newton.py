@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trivium.learn.margins import Curvature, layout_of
+from trivium.program.margins import Curvature, layout_of
 from trivium.program.optimizers.base import Flat, Optimizer, State, Step
 
 __all__ = ["Newton"]
@@ -168,7 +168,7 @@ class Newton(Optimizer):
         return model.spread(move), promised
 
     def _descend(self, memo: dict[str, float], h: Array, slope: Array, theta: Array, l1: Array, penal: Array) -> Array:
-        from trivium.learn.descent import descend
+        from trivium.program.kernels.coordinates import descend
 
         least = np.where(penal > 0, 0.0, -np.inf) if self.positive else np.full(len(theta), -np.inf)
         found = np.zeros(len(theta))

@@ -21,18 +21,18 @@ from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda
 from trivium.core.role import Stop
 from trivium.core.spans import IDLE
-from trivium.ending import failure, final_params, in_words, params_digest
-from trivium.job import Job, Prepared, prepare, settled
 from trivium.plan import Plan
 from trivium.program.params import Layout
 from trivium.program.program import Kernel, Program
 from trivium.record import KINDS, Observer, ProcessTimes, Progress, Record
+from trivium.running.ending import failure, final_params, in_words, params_digest
+from trivium.running.job import Job, Prepared, prepare, settled
+from trivium.running.staffing import DRIVER, RETRY
+from trivium.running.starting import first_version, saved_of
+from trivium.running.telling import Timing, final_record, left
 from trivium.runtime.host import Trace
 from trivium.runtime.inline import InlineHost, inline_plane
 from trivium.runtime.shelf import KernelShelf
-from trivium.staffing import DRIVER, RETRY
-from trivium.starting import first_version, saved_of
-from trivium.telling import Timing, final_record, left
 
 __all__ = ["Finished", "alone", "run_inline"]
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from trivium.learn.epochs import Epochs, RowRate, Velocity
 from trivium.program.optimizers.base import State, Step
+from trivium.program.optimizers.epochs import Epochs, RowRate, Velocity
 from trivium.program.optimizers.minimize import new_state
 from trivium.program.optimizers.sgd import SGD, Momentum, Nesterov
 

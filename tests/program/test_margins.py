@@ -8,10 +8,10 @@ from scipy.sparse import csr_array
 from trivium.data.batches import Batch
 from trivium.data.table import Csr, Table
 from trivium.errors import PlanError
-from trivium.learn.losses import LOSSES, SIGNED, loss_of
-from trivium.learn.margins import Margins
-from trivium.learn.newton import Newton
 from trivium.learn.running import Task, carry_out
+from trivium.program.margin_losses import LOSSES, SIGNED, loss_of
+from trivium.program.margins import Margins
+from trivium.program.optimizers.newton import Newton
 
 STREAM = np.random.default_rng(0)
 X = STREAM.standard_normal((40, 4))

@@ -14,11 +14,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from trivium.errors import UsageError
-from trivium.job import Job
-from trivium.live import Live
 from trivium.plan import Plan, Stopping
 from trivium.record import Observer, Record, SilentObserver
-from trivium.remembering import check_data, remembered_job
+from trivium.running.job import Job
+from trivium.running.live import Live
+from trivium.running.remembering import check_data, remembered_job
 from trivium.runtime.early import pool_for
 from trivium.runtime.pool import GRACE, Pool
 from trivium.runtime.store import RunStore, checkpoints

@@ -23,8 +23,8 @@ from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda, Evaluated
 from trivium.core.spans import COMPUTE, READ
 from trivium.errors import StorageError
-from trivium.job import Job, Prepared
 from trivium.record import KINDS, Observer, ProcessTimes, Progress, Record
+from trivium.running.job import Job, Prepared
 from trivium.runtime import board as boards
 from trivium.runtime.host import Aside
 from trivium.runtime.local import DriverHost, LocalNode

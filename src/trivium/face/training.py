@@ -15,18 +15,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from trivium import session as sessions
-from trivium.asking import Asked, ask_for, recall_own
 from trivium.errors import TriviumError
-from trivium.fallback import HereLive, run_here, warn, why_here
-from trivium.job import Job, settled
+from trivium.face.asking import Asked, ask_for, recall_own
+from trivium.face.fallback import HereLive, run_here, warn, why_here
+from trivium.face.trained import Run
 from trivium.observe.showing import Showing, showing
 from trivium.plan import Plan
 from trivium.program.optimizers.base import Optimizer
 from trivium.program.program import Program
-from trivium.recalling import recall
 from trivium.record import Observer, Record, SilentObserver
-from trivium.trained import Run
+from trivium.running import session as sessions
+from trivium.running.job import Job, settled
+from trivium.running.recalling import recall
 
 __all__ = ["Session", "Started", "load", "resume", "start", "train"]
 
@@ -34,7 +34,7 @@ Progress = bool | Observer | None
 
 
 class Going(Protocol):
-    """A run that goes on: ``trivium.live.Live``, or one in this process."""
+    """A run that goes on: ``trivium.running.live.Live``, or one in this process."""
 
     @property
     def path(self) -> Path:
@@ -267,7 +267,7 @@ def _start(session: sessions.Session | None, ask: Asked, progress: Progress) -> 
 def _resume(
     session: sessions.Session | None, path: Path, progress: Progress, trust: bool, job: Job | None = None
 ) -> Run:
-    from trivium.remembering import remembered_job
+    from trivium.running.remembering import remembered_job
 
     held = settled(job if job is not None else remembered_job(path, trust=trust))
     with showing(progress, vars(held.stopping)) as shown:

@@ -9,8 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trivium import defaults
-from trivium.choosing import choose, memory_bytes, state_bytes
 from trivium.core.pacing import Pace
 from trivium.data.batches import BatchPlan, strides
 from trivium.data.table import DataSpec, Table
@@ -18,10 +16,12 @@ from trivium.errors import PlanError, UsageError
 from trivium.plan import Plan, Stopping
 from trivium.program.optimizers.base import Optimizer
 from trivium.program.program import Defaults, Program
+from trivium.running import defaults
+from trivium.running.choosing import choose, memory_bytes, state_bytes
+from trivium.running.staffing import Staffing, staff
+from trivium.running.starting import Start, check_start, later
 from trivium.runtime.plane import Facts
 from trivium.runtime.versions import SLOTS
-from trivium.staffing import Staffing, staff
-from trivium.starting import Start, check_start, later
 
 __all__ = ["FULL", "Job", "Prepared", "Rows", "held_share", "prepare", "settled"]
 
@@ -45,7 +45,7 @@ class Job:
     ``data``, ``valid`` and ``test`` are tables, or data sets that give one (``valid`` also a share of ``data``).
     ``sources`` names where they came from, so that the run can be resumed from its directory alone; ``reading`` is how
     they were read (encoding and transforms), which is saved with the run. ``out`` is the run directory: empty, or not
-    there yet; None where a run leaves none (``trivium.inline``). ``start`` is where A starts: every parameter of the
+    there yet; None where a run leaves none (``running.inline``). ``start`` is where A starts: every parameter of the
     layout by name, or what ``Finished.saved`` gave, with the optimizer's state. ``chosen`` says why its plan has the
     design that it has, where that was not the person's choice.
     """
@@ -84,7 +84,7 @@ class Job:
     def folder(self) -> Path:
         """The run directory; UsageError where none was given."""
         if self.out is None:
-            raise UsageError("this run needs a directory: give out, or use trivium.inline.run_inline")
+            raise UsageError("this run needs a directory: give out, or use trivium.running.inline.run_inline")
         return self.out
 
 

@@ -16,11 +16,11 @@ from trivium.data.batches import Batch
 from trivium.data.sources.labels import recode
 from trivium.data.table import Table
 from trivium.errors import DataError, PlanError
-from trivium.given import labelled, unlabelled
+from trivium.face.given import labelled, unlabelled
 from trivium.observe.rundir import RunDir, read_run
 from trivium.program.program import Kernel, Program
-from trivium.recalling import Recalled, recall
 from trivium.record import Record
+from trivium.running.recalling import Recalled, recall
 
 __all__ = ["Run"]
 

@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda
 from trivium.core.role import Stop
-from trivium.ending import failure, final_params, in_words, params_digest
 from trivium.errors import RunError, StoppedError, TriviumError, UsageError
-from trivium.job import Job, Prepared, prepare, settled
 from trivium.record import Observer, Record
-from trivium.remembering import open_run, unmake_run, write_result
+from trivium.running.ending import failure, final_params, in_words, params_digest
+from trivium.running.job import Job, Prepared, prepare, settled
+from trivium.running.remembering import open_run, unmake_run, write_result
+from trivium.running.staffing import RETRY
+from trivium.running.starting import first_version
+from trivium.running.telling import Teller, Timing, final_record
 from trivium.runtime.host import Trace
 from trivium.runtime.local import DriverHost, LocalNode
 from trivium.runtime.plane import ArrayPlane
 from trivium.runtime.pool import Pool
 from trivium.runtime.store import Checkpoint, RunStore, checkpoints, drop_after, keep_looks, last_term
 from trivium.runtime.warmth import compile_once, is_warm
-from trivium.staffing import RETRY
-from trivium.starting import first_version
-from trivium.telling import Teller, Timing, final_record
 
 __all__ = ["Live", "Owner"]
 

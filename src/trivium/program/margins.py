@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from trivium.data.batches import Batch
 from trivium.data.table import DataSpec
 from trivium.errors import PlanError
-from trivium.learn.losses import QUADRATIC, SIGNED, loss_of, softmax_parts
 from trivium.program.kernels.blas import ALONE, held
 from trivium.program.kernels.rows import Rows, resolve
+from trivium.program.margin_losses import QUADRATIC, SIGNED, loss_of, softmax_parts
 from trivium.program.params import Layout
 from trivium.program.program import Defaults, Kernel, Program
 
@@ -137,8 +137,8 @@ class Margins(Program):
     @property
     def defaults(self) -> Defaults:
         """Newton's method where Δ has curvature, else L-BFGS, on the full batch."""
-        from trivium.learn.newton import Newton
         from trivium.program.optimizers.lbfgs import LBFGS
+        from trivium.program.optimizers.newton import Newton
 
         if self.curved:
             return Defaults(Newton(self.place), batch_size=None, epochs=None, iterations=100)

@@ -1,0 +1,1 @@
+"""What a person calls: train, start, resume, load, and a run that answers."""
