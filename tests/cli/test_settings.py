@@ -16,9 +16,9 @@ def test_logistic_trains_by_lbfgs_on_the_full_batch(job_of):
     job = job_of("logistic d")
     assert (job.optimizer.name, job.batch_size, job.l2, job.valid) == ("lbfgs", "full", None, None)
     assert vars(job.stopping) == {
-        "epochs": None, "max_iter": 1000, "max_time": None, "tol": 1e-4, "target_loss": None, "patience": None,
+        "epochs": None, "max_iter": 1000, "max_time": None, "tol": 1e-6, "target_loss": None, "patience": None,
     }  # fmt: skip
-    assert job.optimizer.tol == 1e-4
+    assert job.optimizer.tol == 1e-6
 
 
 def test_a_network_trains_by_adam_on_batches(job_of):

@@ -112,5 +112,5 @@ def test_a_type_in_the_place_of_the_intercept(make):
 def test_defaults_are_those_of_the_field():
     logistic, mlp = models.logistic().defaults, models.mlp(5).defaults
     assert (logistic.optimizer.name, logistic.batch_size, logistic.iterations) == ("lbfgs", None, 1000)
-    assert (logistic.l2_per_row, logistic.tol) == (1.0, 1e-4)
+    assert (logistic.l2_per_row, logistic.tol) == (1.0, 1e-6)
     assert (mlp.optimizer.name, mlp.batch_size, mlp.epochs, mlp.valid, mlp.patience) == ("adam", 256, 50, 0.1, 3)

@@ -217,7 +217,7 @@ class Asked(Reading):
             parser=options.number(least=0),
             metavar="T",
             rich_help_panel=STOP,
-            help="Largest gradient component at the end (lbfgs, owlqn). Default: 1e-4.",
+            help="Largest gradient component at the end (lbfgs, owlqn). Default: 1e-6.",
         ),
     ] = None
     patience: Annotated[

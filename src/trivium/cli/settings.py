@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "own_optimizer", "plan_of", "settle"]
 
-TOL = 1e-4
+TOL = 1e-6
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class Linear(Program):
         if self.loss in SMOOTH:
             from trivium.program.optimizers.lbfgs import LBFGS
 
-            return Defaults(LBFGS(tol=1e-4), batch_size=None, epochs=None, iterations=1000, l2_per_row=l2, tol=1e-4)
+            return Defaults(LBFGS(tol=1e-6), batch_size=None, epochs=None, iterations=1000, l2_per_row=l2, tol=1e-6)
         from trivium.program.optimizers.adagrad import AdaGrad
 
         return Defaults(AdaGrad(lr=0.1), batch_size=256, epochs=20, iterations=None, l2_per_row=l2)

@@ -60,7 +60,7 @@ class Softmax(Program):
         """L-BFGS on the full batch: l2 = 1/n."""
         from trivium.program.optimizers.lbfgs import LBFGS
 
-        return Defaults(LBFGS(tol=1e-4), batch_size=None, epochs=None, iterations=1000, l2_per_row=1.0, tol=1e-4)
+        return Defaults(LBFGS(tol=1e-6), batch_size=None, epochs=None, iterations=1000, l2_per_row=1.0, tol=1e-6)
 
     def for_data(self, spec: DataSpec) -> Softmax:
         """With the features and classes of ``spec``."""
