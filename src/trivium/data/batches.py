@@ -231,6 +231,7 @@ class LaneReader:
         self.table, self.plan = table, plan
         self._pager = pager or NoPager()
         self._steps, self._full = plan.steps, plan.full
+        self._quotas = [plan.quota(lane) for lane in range(plan.lanes)]
         self._ranges: dict[range, Batch] = {}
         self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
         self._lanes: dict[int, _Lane] = {}
@@ -261,13 +262,13 @@ class LaneReader:
         if held is None or held[0] != epoch:
             held = (epoch, self.plan.order(lane, epoch))
             self._orders[lane] = held
-        quota = self.plan.quota(lane)
+        quota = self._quotas[lane]
         return held[1][step * quota : (step + 1) * quota]
 
     def _pick_striding(self, lane: int, clock: int) -> NDArray[Any]:
         """Positions of the clock, from one window or from several that follow one another."""
         epoch, step = divmod(clock, self._steps)
-        quota, held = self.plan.quota(lane), self._lanes.get(lane)
+        quota, held = self._quotas[lane], self._lanes.get(lane)
         if held is None or held.epoch != epoch or step * quota < held.start:
             if held is not None:
                 self._left.append(held.windows.ranges(held.window))

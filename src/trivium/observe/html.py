@@ -152,8 +152,8 @@ def _axes(first: float, last: float, low: float, high: float) -> str:
     for k in range(5):
         x = LEFT + (WIDTH - LEFT - 12) * k / 4
         value = first + (last - first) * k / 4
-        parts.append(f'<text x="{x:.1f}" y="{floor + 16}" text-anchor="middle">{value:.3g}</text>')
-    parts.append(f'<text x="{WIDTH - 12}" y="{floor - 6}" text-anchor="end">epochs</text>')
+        anchor, unit = ("end", " epochs") if k == 4 else ("middle", "")
+        parts.append(f'<text x="{x:.1f}" y="{floor + 16}" text-anchor="{anchor}">{value:.3g}{unit}</text>')
     return "".join(parts)
 
 
