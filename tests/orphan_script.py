@@ -44,7 +44,7 @@ live = begin(
         valid=0.2,
         stopping=Stopping(epochs=epochs, patience=50),
         optimizer=optimizer("adam"),
-        sources={"model": "mlp:64", "data": DATA, "valid": 0.2, "test": None},
+        sources={"model": "mlp:64"},
     ),
     Tells(),
 )

@@ -7,7 +7,6 @@ import pytest
 
 import trivium as tv
 from trivium.errors import DataError, UsageError
-from trivium.face.given import source_of
 from trivium.running.job import Job, settled
 
 pd = pytest.importorskip("pandas")
@@ -87,7 +86,7 @@ def test_a_run_goes_on_with_the_files_it_was_started_on(folder, tmp_path):
     with (tmp_path / "other.csv").open("w") as other:
         other.write(path.read_text().replace("Rome", "Oslo"))
     told = json.loads((tmp_path / "r" / "plan.json").read_text())
-    told["sources"]["test"] = str(tmp_path / "other.csv")
+    told["sources"]["test"] |= {"source": str(tmp_path / "other.csv"), "name": "other.csv"}
     (tmp_path / "r" / "plan.json").write_text(json.dumps(told))
     with pytest.raises(UsageError, match=r"other\.csv is not what .* was started on \(fingerprint of the test data"):
         tv.resume(tmp_path / "r")
@@ -112,15 +111,6 @@ def test_a_share_is_cut_before_steps_are_fitted(folder):
     assert settled(job) is job
 
 
-def test_what_can_be_read_again_has_a_source(folder):
-    data = tv.read(folder / "people.csv", label="bought", cache=False)
-    assert source_of(data).endswith("people.csv")
-    assert source_of(folder / "new.csv").endswith("new.csv")
-    assert source_of(data.split(0.5)[0]) is None
-    assert source_of(tv.from_pandas(people(), label="bought")) is None
-    assert source_of(tv.from_arrays(np.zeros((4, 2)), [0, 1, 0, 1])) is None
-
-
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -133,3 +123,62 @@ def test_what_can_be_read_again_has_a_source(folder):
 def test_what_rows_cannot_be_had_from_is_refused(given, said):
     with pytest.raises(UsageError, match=said):
         tv.train("logistic", given)
+
+
+# -- pixels ------------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A model of images whose pixels are from 0 to 16, and times 1/16 in training."""
+    return tv.train("softmax", "sklearn:digits", plan=ONE, out=tmp_path_factory.mktemp("images") / "run")
+
+
+def pixels():
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
+
+
+@pytest.mark.parametrize("form", ["uint8", "int8", "int32", "int64", "uint16", "list", "frame", "scaled"])
+def test_pixels_are_scaled_whatever_integers_they_come_as(form, images):
+    x, _ = pixels()
+    expected = images.predict_proba(x.astype(np.uint8))
+    given = {
+        "list": lambda: x.astype(int).tolist(),
+        "frame": lambda: pd.DataFrame(x.astype(int)),
+        "scaled": lambda: x / 16,
+    }.get(form, lambda: x.astype(form))()
+    np.testing.assert_allclose(images.predict_proba(given), expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int64", "scaled"])
+def test_pixels_are_scaled_where_they_are_evaluated_and_tested(kind, images, tmp_path):
+    x, y = pixels()
+    given = x / 16 if kind == "scaled" else x.astype(kind)
+    accuracy = np.mean(images.predict(x.astype(np.uint8)) == y)
+    assert accuracy > 0.9
+    assert images.evaluate((given, y))["accuracy"] == pytest.approx(accuracy)
+    run = tv.train("softmax", "sklearn:digits", test=(given, y), plan=ONE, out=tmp_path / "run")
+    assert run.metrics["test_accuracy"] == pytest.approx(accuracy)
+
+
+def test_floats_that_no_pixel_comes_to_are_refused(images):
+    x, y = pixels()
+    with pytest.raises(DataError, match=r"X holds 16, .* pixels times 0\.0625, which come to 15\.9375 at most"):
+        images.predict(x)
+    with pytest.raises(DataError, match="data holds 16"):
+        images.evaluate((x, y))
+
+
+@pytest.mark.parametrize("value", [-1, 256])
+def test_integers_that_are_no_pixels_are_refused(value, images):
+    with pytest.raises(DataError, match=f"X holds {value}, but the model was trained on pixels from 0 to 255"):
+        images.predict(np.full((2, 64), value))
+
+
+def test_evaluation_prepares_arrays_as_prediction_does(folder, tmp_path):
+    draw = np.random.default_rng(2)
+    x = draw.normal(100.0, 30.0, (300, 2))
+    frame = pd.DataFrame(x, columns=["a", "b"]).assign(y=(x[:, 0] > 100).astype(int))
+    data = tv.from_pandas(frame, label="y", prep="standardize")
+    run = tv.train("logistic", data, plan=ONE, out=tmp_path / "run")
+    assert run.evaluate((x, frame.y.to_numpy()))["accuracy"] == np.mean(run.predict(x) == frame.y) > 0.95

@@ -110,18 +110,17 @@ def begun(warm, tmp_path_factory):
     for name, shift in (("train", 0), ("valid", 1), ("test", 2)):
         rows = (f"{(i + shift) % 2} 1:{i} 2:{i * i % 7}" for i in range(1, 60))
         (folder / f"{name}.libsvm").write_text("\n".join(rows) + "\n")
-    sources = {"model": "logistic", "data": str(folder / "train.libsvm")}
-    sources |= {name: str(folder / f"{name}.libsvm") for name in ("valid", "test")}
+    sources = {name: str(folder / f"{name}.libsvm") for name in ("train", "valid", "test")}
     fit = {"features": 2, "classes": (0, 1)}
     job = Job(
         model("logistic"),
-        read(sources["data"]),
+        read(sources["train"]),
         Plan(),
         folder / "run",
         valid=read(sources["valid"], **fit),
         test=read(sources["test"], **fit),
         stopping=Stopping(max_iter=2),
-        sources=sources,
+        sources={"model": "logistic"},
     )
     warm.run(job)
     return folder

@@ -31,7 +31,7 @@ def test_options_stand_in_any_section(job_of):
     job = job_of(FULL)
     assert (job.plan.design, job.plan.workers, job.plan.pin) == ("ps", 2, True)
     assert (job.stopping.epochs, job.stopping.max_time) == (5, 60.0)
-    assert job.sources["data"] == "rows.libsvm"
+    assert job.data.name == "rows.libsvm"
 
 
 def test_what_is_typed_wins(job_of):
@@ -41,7 +41,7 @@ def test_what_is_typed_wins(job_of):
 
 def test_arguments_that_are_typed_win_too(job_of):
     job = job_of(FULL, "logistic other.libsvm --max-iter 3 --epochs 2")
-    assert (job.sources["model"], job.sources["data"]) == ("logistic", "other.libsvm")
+    assert (job.sources["model"], job.data.name) == ("logistic", "other.libsvm")
 
 
 def test_underscores_and_other_spellings_are_fine(job_of):

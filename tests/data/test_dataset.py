@@ -1,6 +1,8 @@
 """Data sets: the same rows from the cache, from memory or piece by piece; steps fitted on their own share only."""
 
 import json
+import os
+import threading
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,8 @@ import pytest
 
 from trivium.data import dataset as room
 from trivium.data.cache import Cache
-from trivium.data.read import from_generator, from_pandas, read, split
+from trivium.data.frame import Partition
+from trivium.data.read import from_generator, from_pandas, from_recipe, read, split
 from trivium.data.reading import Reading
 from trivium.data.spool import DiskSpool
 from trivium.data.table import Csr
@@ -234,3 +237,105 @@ def test_steps_that_the_encoding_carries_out_are_not_done_again(people, cache):
     again = list(read(people[0], like=hashed, cache=cache).tables())
     got = np.concatenate([one.columns["x"].values for one in again])
     np.testing.assert_array_equal(got, hashed.table().columns["x"].values)
+
+
+def rows_of(data):
+    return [tuple(row) for row in data.table().columns["x"].tolist()]
+
+
+def test_a_split_of_a_split_holds_none_of_what_was_held_out(people, cache):
+    data = read(people[0], weight="weight", cache=cache)
+    rest, test = data.split(0.2, seed=1)
+    train, valid = rest.split(0.25, seed=1)
+    assert [len(one) for one in (train, valid, test)] == [300, 100, 100]
+    assert sorted(rows_of(train) + rows_of(valid) + rows_of(test)) == sorted(rows_of(data))
+    again, held = test.split(0.5)
+    assert sorted(rows_of(again) + rows_of(held)) == sorted(rows_of(test))
+
+
+def test_a_share_answers_for_its_own_rows_only(people, cache):
+    _, test = read(people[0], weight="weight", prep="standardize", cache=cache).split(0.2)
+    pieces = list(test.tables())
+    np.testing.assert_array_equal(np.concatenate([one.columns["x"] for one in pieces]), test.table().columns["x"])
+    assert all(set(one.columns) == {"x"} for one in pieces)
+
+
+def test_further_steps_are_done_to_both_sides_or_refused(people, cache):
+    from trivium.data.transforms import Normalize
+
+    data = read(people[0], weight="weight", cache=cache)
+    for side in data.split(0.2):
+        lengths = np.linalg.norm(side.prepared_by(Normalize()).table().columns["x"], axis=1)
+        np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+    with pytest.raises(DataError, match="read like other rows"):
+        read(people[0], like=data).prepared_by(Normalize())
+
+
+@pytest.mark.parametrize("ways", [[], ["train"], ["valid"], ["train", "valid"]])
+def test_a_recipe_gives_the_same_rows_again_from_any_folder(people, cache, tmp_path, monkeypatch, ways):
+    folder, _frame = people
+    with (folder / "b.csv").open("a") as file:
+        file.write("old,1.5,Rome,1.0,no\n")
+    monkeypatch.chdir(tmp_path)
+    data = read(["people/a.csv", "people/b.csv"], weight="weight", prep="standardize", max_bad_rows=1, cache=cache)
+    for way in ways:
+        data = data.split(0.3, seed=5)[way == "valid"]
+    told = json.loads(json.dumps(data.recipe()))
+    data.table()
+    monkeypatch.chdir("/")
+    again = from_recipe(told, data.reading)
+    assert again.fingerprint == data.fingerprint
+    np.testing.assert_array_equal(again.table().columns["x"], data.table().columns["x"])
+
+
+def test_rows_in_memory_have_no_recipe(people):
+    assert from_pandas(people[1]).recipe() is None
+    with pytest.raises(DataError, match="this is no recipe"):
+        from_recipe({"source": "x"}, None)
+
+
+def test_what_is_not_read_in_time_is_named_and_given_up(monkeypatch):
+    from trivium.data import frame
+
+    held = threading.Event()
+    monkeypatch.setattr(frame, "PATIENCE", 0.1)
+    try:
+        with pytest.raises(DataError, match=r"slow\.csv, from 7 on: not read after 0\.1 s"):
+            list(frame.in_order(lambda item: held.wait(20), [Partition("slow.csv", 7), Partition("b")], threads=2))
+    finally:
+        held.set()
+
+
+def test_a_file_that_changes_while_it_is_read_is_told(people, cache):
+    folder, _frame = people
+    data = read(folder, cache=cache)
+    with (folder / "b.csv").open("a") as file:
+        file.write("44,12.5,Rome,1.0,no\n")
+    with pytest.raises(DataError, match=r"b\.csv: changed while it was read"):
+        data.table()
+    assert not list(cache.root.glob("*/entry.json"))
+
+
+def test_a_file_of_the_same_size_and_time_is_still_another(people, cache):
+    folder, _frame = people
+    path = folder / "a.csv"
+    before, time = read(folder, cache=cache).fingerprint, path.stat().st_mtime_ns
+    path.write_text(path.read_text().replace("Rome", "Oslo"))
+    os.utime(path, ns=(time, time))
+    assert read(folder, cache=cache).fingerprint != before
+
+
+def test_weights_that_are_all_zero_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("a,w,label\n1,0,0\n2,0,1\n")
+    with pytest.raises(DataError, match="the weight is 0 in every row"):
+        read(tmp_path / "a.csv", weight="w", cache=False).table()
+
+
+def test_what_is_too_large_for_memory_is_not_read_into_it(people, cache, monkeypatch):
+    def full(_self, _name, _piece):
+        raise StorageError("no room")
+
+    monkeypatch.setattr(DiskSpool, "_write", full)
+    monkeypatch.setattr(room, "UNPACKED", 1 << 40)
+    with pytest.raises(StorageError, match="no room"):
+        read(people[0], weight="weight", cache=cache).table()

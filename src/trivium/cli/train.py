@@ -20,7 +20,6 @@ from trivium.cli.loading import (
     describe,
     rows_in,
     skipped_of,
-    source_options,
     tested,
     training,
     validation_rows,
@@ -102,7 +101,7 @@ def _load(asked: Asked, settings: Settings, display: Display) -> tuple[Job, Sequ
             l1=settings.l1,
             l2=settings.l2,
             seed=settings.seed,
-            sources=_sources(asked, settings),
+            sources={"model": asked.model},
         )
         job = settled(job)
         if asked.optimizer is None:  # that of some programs follows from the shapes of the data
@@ -113,12 +112,6 @@ def _load(asked: Asked, settings: Settings, display: Display) -> tuple[Job, Sequ
     finally:
         display.stage("load", time.monotonic() - began)
         display.close()
-
-
-def _sources(asked: Asked, settings: Settings) -> dict[str, Any]:
-    """Where everything came from, for a run that goes on later."""
-    told = {"model": asked.model, "data": asked.data, "valid": settings.valid, "test": asked.test}
-    return {**told, "read": source_options(asked)}
 
 
 def _bad_notes(bad: Sequence[BadRow], asked: Asked) -> list[str]:

@@ -113,7 +113,10 @@ class Cache:
             table = _table(about, mapped)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:  # of the moment, most likely: too many open files, a stale handle
+            log.warning("passed over the cache entry %s: %s", place, error)
+            return None
+        except (ValueError, KeyError, TypeError) as error:
             log.info("dropped the cache entry %s: %s", place, error)
             shutil.rmtree(place, ignore_errors=True)
             return None

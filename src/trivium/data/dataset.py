@@ -4,8 +4,8 @@ From source to table
 --------------------
 1. The **encoding** is fitted: which column is what. Only categories and text take a pass over the data for that.
 2. Partitions are read and encoded in parallel, in bounded memory, into a spool: files in the cache, or memory.
-3. A **share** of the rows is taken, if one was asked for; then the **steps** of preparation are fitted, one after the
-   other, on the rows that are left, and applied.
+3. **Shares** of the rows are taken, one of the other, as they were asked for; then the **steps** are fitted, one
+   after the other, on the rows that are left, and applied.
 
 The tables of 2 and 3 are kept in the cache under keys that say all they follow from. A table from the cache is mapped,
 not read: processes that train on it share its pages, and rows that do not fit memory pass through it.
@@ -18,9 +18,9 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,16 @@ from trivium.data.table import Csr, DataSpec, Table
 from trivium.data.transforms.base import Transform
 from trivium.errors import DataError, StorageError
 
+if TYPE_CHECKING:
+    from trivium.data.sources.places import Places
+
 __all__ = ["Dataset", "Share", "Wanted", "share_index"]
 
 log = logging.getLogger(__name__)
 STRIP_BYTES = 8 << 20  # of rows that are prepared at a time by one thread
 SMALL = 256 << 20  # bytes of a table of which a share is taken in memory
 MOST_ROWS = 1 << 20  # of a strip
+UNPACKED = 8  # times a file's bytes, and its rows are in memory
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class _Made:
     lock: Any = field(default_factory=threading.RLock)
     raw: Table | None = None
     table: Table | None = None
-    reading: Reading | None = None
+    encoded: Reading | None = None  # how the raw rows were encoded
+    reading: Reading | None = None  # with the steps
     skipped: tuple[BadRow, ...] = ()
 
 
@@ -76,8 +81,9 @@ class _Made:
 class Dataset:
     """Rows of a source; made by ``trivium.read`` and its kin.
 
-    ``reading`` is what the rows of another data set were read with, which these are to fit; else it follows from
-    ``wanted`` and ``steps``.
+    ``fit`` is what the rows of another data set were read with, which these are to be read with too; else that follows
+    from ``wanted`` and ``steps``. ``shares`` are taken one of the other; of held-out rows ``parent`` is the other side,
+    on which their steps are fitted. ``asked`` is what ``read`` was asked for.
 
     >>> import trivium as tv
     >>> data = tv.read("synthetic:1000x20")
@@ -89,10 +95,11 @@ class Dataset:
     wanted: Wanted = field(default_factory=Wanted)
     steps: tuple[Transform, ...] = ()
     fit: Reading | None = None
-    share: Share | None = None
+    shares: tuple[Share, ...] = ()
     parent: Dataset | None = None
     cache: Cache | None = None
     threads: int | None = None
+    asked: Mapping[str, Any] | None = field(default=None, compare=False)
     made: _Made = field(default_factory=_Made, compare=False, repr=False)
 
     # -- looking ------------------------------------------------------------------------------------------------------
@@ -142,24 +149,42 @@ class Dataset:
 
     # -- making others ------------------------------------------------------------------------------------------------
     def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
-        """Without, and with, a random ``fraction`` of the rows. Steps are fitted on the first; the second uses them.
+        """Without, and with, a random ``fraction`` of these rows. Steps are fitted on the first; the second uses them.
 
         Raises ``DataError`` where either would be empty.
+
+        >>> import trivium as tv
+        >>> rest, test = tv.read("synthetic:1000x20").split(0.2)
+        >>> [len(side) for side in rest.split(0.25)]
+        [600, 200]
         """
-        share_index(len(self._raw()), Share(fraction, seed, "train"))
-        made = _Made(raw=self._raw(), reading=self.made.reading, skipped=self.made.skipped)
-        train = dataclasses.replace(self, share=Share(fraction, seed, "train"), made=made)
-        held = dataclasses.replace(
-            self,
-            share=Share(fraction, seed, "valid"),
-            parent=train,
-            made=_Made(raw=self._raw(), reading=self.made.reading),
-        )
-        return train, held
+        sides = [(*self.shares, Share(fraction, seed, side)) for side in ("train", "valid")]
+        share_index(len(self._raw()), sides[0])
+        train = dataclasses.replace(self, shares=sides[0], made=self._undone())
+        parent = self.parent if self.parent is not None else train
+        return train, dataclasses.replace(self, shares=sides[1], parent=parent, made=self._undone())
+
+    def _undone(self) -> _Made:
+        """What holds of other shares of the same rows as well."""
+        return _Made(raw=self._raw(), encoded=self.made.encoded, skipped=self.made.skipped)
 
     def prepared_by(self, *steps: Transform) -> Dataset:
-        """The same rows with further ``steps``, as ``trivium.transforms`` has them."""
-        return dataclasses.replace(self, steps=(*self.steps, *steps), made=_Made())
+        """The same rows with further ``steps``, as ``trivium.transforms`` has them.
+
+        Raises ``DataError`` for rows that are read like others: what is done to those is done to them.
+        """
+        if self.fit is not None:
+            raise DataError(f"{self.name} is read like other rows (like=…); prepare those, and read it like them")
+        parent = None if self.parent is None else self.parent.prepared_by(*steps)
+        return dataclasses.replace(self, steps=(*self.steps, *steps), parent=parent, made=_Made())
+
+    def recipe(self) -> dict[str, Any] | None:
+        """How the same rows can be read again (``trivium.data.read.from_recipe``), in JSON's types; None where they
+        lie in memory only.
+        """
+        if self.asked is None:
+            return None
+        return {**self.asked, "name": self.name, "shares": [dataclasses.asdict(one) for one in self.shares]}
 
     # -- reading ------------------------------------------------------------------------------------------------------
     def table(self) -> Table:
@@ -167,11 +192,17 @@ class Dataset:
         with self.made.lock:
             if self.made.table is None:
                 raw = self._raw()
-                self.made.table = self._prepare(raw) if self.share or self._steps else raw
+                self.made.table = self._prepare(raw) if self.shares or self._steps else raw
             return self.made.table
 
     def tables(self) -> Iterator[Table]:
-        """The rows a piece at a time, without labels and without the cache: for prediction."""
+        """The rows a piece at a time, without labels and, but for shares, without the cache: for prediction."""
+        if self.shares:
+            table = self.table()
+            for rows in _strips(table, None):
+                part = table.rows(rows)
+                yield dataclasses.replace(part, columns={"x": part.columns["x"]})
+            return
         fit = self.fit or self.reading
         fit.encoding.check(self.source)
         yield from fit.tables(self.source.frames(fit.encoding.feature_columns, self.threads))
@@ -181,8 +212,8 @@ class Dataset:
         """What is left to do to the rows as they were encoded; only after that."""
         if self.fit is not None:
             return self.fit.steps
-        assert self.made.reading is not None
-        kinds = {one.kind for one in self.made.reading.encoding.features}
+        assert self.made.encoded is not None
+        kinds = {one.kind for one in self.made.encoded.encoding.features}
         return tuple(step for step in self.steps if not step.consumed(kinds))
 
     def _raw(self) -> Table:
@@ -207,8 +238,17 @@ class Dataset:
             with cache.draft(key) as draft:
                 return self._fill(DiskSpool(draft.folder), encoding, draft)
         except StorageError as error:
-            log.warning("%s; reading into memory", error)
+            self._small_enough(error)
             return self._fill(MemorySpool(), encoding, None)
+
+    def _small_enough(self, error: StorageError) -> None:
+        """Whether the rows may be read into memory where the cache takes them not; else raises ``error``."""
+        import psutil
+
+        nbytes = sum(one.nbytes for one in self.source.partitions())
+        if UNPACKED * nbytes > psutil.virtual_memory().available:
+            raise error
+        log.warning("%s; reading into memory", error)
 
     def _encoding(self) -> Any:
         from trivium.data.encode import fit_encoding
@@ -234,6 +274,7 @@ class Dataset:
 
         labels: list[Any] = []
         skipped: list[BadRow] = []
+        places: Places | None = getattr(self.source, "places", None)
         try:
             for columns, label, digest, bad in self._pieces(encoding):
                 skipped += bad
@@ -241,10 +282,11 @@ class Dataset:
                 if columns is not None:
                     spool.add(columns, digest)
                     labels.append(label)
+            if places is not None:
+                places.check()
             if not spool.rows:
                 raise DataError(f"{self.name}: has no row, expected at least one; check how it was written")
             notes: tuple[str, ...] = ()
-            passed = getattr(getattr(self.source, "places", None), "notes", ())
             classes: tuple[float | str, ...] = ()
             if labels[0] is not None:
                 y, classes, notes = settle_labels(labels, encoding.classes, encoding.dtype or "float32")
@@ -254,7 +296,10 @@ class Dataset:
                 spool.close()
             raise
         columns, mapped = spool.finish()
-        notes += passed
+        notes += () if places is None else places.notes
+        weight = columns.get("weight")
+        if isinstance(weight, np.ndarray) and not weight.any():
+            raise DataError(f"{self.name}: the weight is 0 in every row, expected some above 0")
         if skipped:
             notes += (f"passed over {len(skipped)} bad rows",)
         x = columns.get("x")
@@ -273,7 +318,8 @@ class Dataset:
     def _remember(self, encoding: dict[str, Any], scale: float, skipped: Sequence[dict[str, Any]]) -> None:
         from trivium.data.encode import Encoding
 
-        self.made.reading = self.fit or Reading(Encoding.from_json(encoding), (), scale)
+        self.made.encoded = Reading(Encoding.from_json(encoding), (), scale)
+        self.made.reading = self.fit or self.made.encoded
         self.made.skipped = tuple(BadRow(**one) for one in skipped)
 
     def _pieces(self, encoding: Any) -> Iterator[tuple[dict[str, Any] | None, Any, bytes, tuple[BadRow, ...]]]:
@@ -307,11 +353,12 @@ class Dataset:
     # -- preparing ----------------------------------------------------------------------------------------------------
     def _prepare(self, raw: Table) -> Table:
         """The share's rows after the steps, fitted where they are not."""
-        assert self.made.reading is not None
-        index = None if self.share is None else share_index(len(raw), self.share)
-        encoding, steps = self.made.reading.encoding, self._fitted(raw, index)
+        assert self.made.encoded is not None
+        index = share_index(len(raw), self.shares) if self.shares else None
+        encoding, steps = (self.fit or self.made.encoded).encoding, self._fitted(raw, index)
         self.made.reading = Reading(encoding, steps, 1.0 if steps else raw.scale)
-        mark = _key("prepared", raw.fingerprint, self.share and dataclasses.asdict(self.share), self.made.reading.mark)
+        shares = [dataclasses.asdict(one) for one in self.shares]
+        mark = _key("prepared", raw.fingerprint, shares, self.made.reading.mark)
         if index is not None and not steps and (raw.nbytes < SMALL or not raw.mapped):
             return dataclasses.replace(raw.rows(index), fingerprint=mark)
         if not raw.mapped or self.cache is None:
@@ -319,8 +366,12 @@ class Dataset:
         found = self.cache.find(mark)
         if found is not None:
             return found[0]
-        with self.cache.draft(mark) as draft:
-            return draft.commit(self._apply(raw, index, steps, DiskSpool(draft.folder), mark), {})
+        try:
+            with self.cache.draft(mark) as draft:
+                return draft.commit(self._apply(raw, index, steps, DiskSpool(draft.folder), mark), {})
+        except StorageError as error:
+            self._small_enough(error)
+            return self._apply(raw, index, steps, MemorySpool(), mark)
 
     def _fitted(self, raw: Table, index: NDArray[np.int64] | None) -> tuple[Transform, ...]:
         if self.fit is not None:
@@ -349,14 +400,22 @@ class Dataset:
         return Table(columns, raw.classes, scale, raw.name, mark, raw.notes, mapped)
 
 
-def share_index(rows: int, share: Share) -> NDArray[np.int64]:
-    """Which of ``rows`` rows are in ``share``: a seeded permutation decides; they keep their order.
+def share_index(rows: int, shares: Sequence[Share]) -> NDArray[np.int64]:
+    """Which of ``rows`` rows are in ``shares``, each of the one before; they keep their order.
 
-    Raises ``DataError`` where either side would be empty.
+    Raises ``DataError`` where a side would be empty.
 
-    >>> len(share_index(1000, Share(0.1, 0, "train")))
-    900
+    >>> len(share_index(1000, [Share(0.1, 0, "train"), Share(0.5, 0, "valid")]))
+    450
     """
+    index = _side(rows, shares[0])
+    for share in shares[1:]:
+        index = index[_side(len(index), share)]
+    return index
+
+
+def _side(rows: int, share: Share) -> NDArray[np.int64]:
+    """One side of a split of ``rows`` rows: a seeded permutation decides."""
     fraction = share.fraction
     if not 0 < fraction < 1:
         raise DataError(f"a validation part of {fraction} of the rows: expected a number between 0 and 1, as 0.1")

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 from numpy.typing import NDArray
 
 from trivium.data.table import Csr
+from trivium.errors import DataError
 
 __all__ = ["KINDS", "BadRow", "Column", "Field", "Frame", "Partition", "Source", "in_order"]
 
@@ -128,18 +129,33 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int | None = N
     if count <= 1:
         yield from map(work, items)
         return
-    pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(count, thread_name_prefix="read") as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(work, item))
-                if len(pending) > count * AHEAD:
-                    yield pending.popleft().result(PATIENCE)
-            while pending:
-                yield pending.popleft().result(PATIENCE)
-        finally:
-            for one in pending:
-                one.cancel()
+    pending: deque[tuple[str, Future[R]]] = deque()
+    pool = ThreadPoolExecutor(count, thread_name_prefix="read")
+    try:
+        for item in items:
+            pending.append((_named(item), pool.submit(work, item)))
+            if len(pending) > count * AHEAD:
+                yield _in_time(*pending.popleft())
+        while pending:
+            yield _in_time(*pending.popleft())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _named(item: object) -> str:
+    """What ``item`` is, without holding on to it."""
+    return f"{item.file}, from {item.start} on" if isinstance(item, Partition) else "a part of the data"
+
+
+def _in_time(item: str, result: Future[R]) -> R:
+    try:
+        return result.result(PATIENCE)
+    except TimeoutError:
+        if result.done():  # what was carried out said so itself
+            raise
+        raise DataError(
+            f"{item}: not read after {PATIENCE:g} s, and given up; check the disk or network that it lies on"
+        ) from None
 
 
 Matrix: TypeAlias = NDArray[Any] | Csr

@@ -27,6 +27,7 @@ __all__ = [
     "from_generator",
     "from_pandas",
     "from_polars",
+    "from_recipe",
     "part_of_test",
     "read",
     "read_libsvm",
@@ -98,7 +99,57 @@ def read(
     columns = features if features is None or isinstance(features, int) else tuple(features)
     wanted = Wanted(label, weight, columns, None if classes is None else tuple(classes), dtype)
     kept = cache if isinstance(cache, Cache) else Cache() if cache else None
-    return Dataset(made, wanted, steps, fit, cache=kept, threads=threads)
+    asked = {
+        "source": _lasting(source),
+        "options": _said(
+            format=format,
+            types=dict(types or {}),
+            missing=missing,
+            max_bad_rows=max_bad_rows,
+            resize=resize,
+            part=part if part != "train" else None,
+            cache=cache and None,
+        )
+        | ({"features": features} if isinstance(features, int) else {}),
+    }
+    return Dataset(made, wanted, steps, fit, cache=kept, threads=threads, asked=asked)
+
+
+def _said(**options: Any) -> dict[str, Any]:
+    """Those that say something, in JSON's types; ``cache=False`` does."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in options.items()
+        if value or value is False
+    }
+
+
+def _lasting(source: Any) -> str | list[str]:
+    """``source`` as it can be said in any folder."""
+    if not isinstance(source, (str, os.PathLike)):
+        return [str(_lasting(one)) for one in source]
+    name = os.fspath(source)
+    named = name.startswith(("synthetic:", "sklearn:")) or "://" in name
+    return name if named else str(Path(name).expanduser().absolute())
+
+
+def from_recipe(recipe: Mapping[str, Any], reading: Reading) -> Dataset:
+    """The rows that ``Dataset.recipe`` told of, read as ``reading`` says.
+
+    Raises ``DataError`` where they are not there any more, or ``recipe`` is none.
+    """
+    try:
+        source, options = recipe["source"], dict(recipe["options"])
+        shares = tuple(Share(**one) for one in recipe["shares"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"this is no recipe of a data set ({error}): {str(recipe)[:80]}") from None
+    features = options.pop("features", None)
+    if "resize" in options:
+        options["resize"] = tuple(options["resize"])
+    data = read(source, like=reading, **options)
+    if features is not None and hasattr(data.source, "features"):
+        data = dataclasses.replace(data, source=dataclasses.replace(data.source, features=features))  # type: ignore[type-var]
+    return dataclasses.replace(data, shares=shares)
 
 
 def _refuse_both(**given: Any) -> None:
@@ -219,7 +270,7 @@ def split(table: Table, fraction: float, seed: int = 0) -> tuple[Table, Table]:
 
     sides = []
     for side in ("train", "valid"):
-        index = share_index(len(table), Share(fraction, seed, side))
+        index = share_index(len(table), [Share(fraction, seed, side)])
         mark = hashlib.sha256(f"{table.fingerprint}:{side}:{fraction!r}:{seed}".encode()).hexdigest()
         sides.append(dataclasses.replace(table.rows(index), fingerprint=mark))
     return sides[0], sides[1]

@@ -12,7 +12,7 @@ from typing import Any
 
 from trivium.data.table import Table
 from trivium.errors import PlanError, UsageError
-from trivium.face.given import labelled, source_of
+from trivium.face.given import labelled
 from trivium.face.trained import Run
 from trivium.observe.rundir import new_run
 from trivium.plan import Plan, Stopping
@@ -101,7 +101,6 @@ def ask_for(
     plan = plan if plan is not None else own
     chosen, valid, patience = _optimizer(program, optimizer, lr, valid, stopping.get("patience"), l1)
     rows = labelled(data)
-    sources = _sources(model, data, valid, test)
     if valid is not None and not isinstance(valid, int | float):
         valid = labelled(valid, like=rows, reading=getattr(rows, "reading", None), what="valid")
     job = Job(
@@ -114,7 +113,7 @@ def ask_for(
         l1=l1,
         l2=l2,
         seed=seed,
-        sources=sources,
+        sources={"model": model} if isinstance(model, str) else None,
     )
     job = settled(job)
     if test is not None:  # read as the rows are that are left for training
@@ -179,16 +178,6 @@ def _batch(batch_size: int | str | None, per_worker: int | None, plan: Plan) -> 
     if isinstance(batch_size, str) and batch_size != FULL:
         raise UsageError(f"batch_size={batch_size!r}; expected a number of rows, or {FULL!r}")
     return batch_size if per_worker is None else per_worker * plan.worker_count
-
-
-def _sources(model: Program | str, data: Any, valid: Any, test: Any) -> dict[str, Any] | None:
-    """Where everything can be read from again; None where something cannot."""
-    share = valid is None or isinstance(valid, int | float)
-    found = {"data": source_of(data), "valid": valid if share else source_of(valid)}
-    found["test"] = None if test is None else source_of(test)
-    if found["data"] is None or (not share and found["valid"] is None) or (test is not None and found["test"] is None):
-        return None
-    return {"model": model if isinstance(model, str) else None, **found}
 
 
 def _part_of_test(test: Any) -> str:

@@ -14,7 +14,8 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from trivium.errors import TriviumError
+from trivium.errors import RunError, TriviumError
+from trivium.plan import Plan
 from trivium.record import Observer, Record
 from trivium.running.inline import alone, run_inline
 from trivium.running.job import Job, prepare, settled
@@ -46,11 +47,15 @@ def why_here() -> str:
     return "this is a child of multiprocessing" if module.parent_process() is not None else ""
 
 
-def warn(why: str, design: str) -> None:
-    """Say it, once in a process."""
-    if design != "sequential" and why not in _warned:
-        _warned.add(why)
-        warnings.warn(f"{why}: trained in it, by one thread, instead of by design {design!r}", InProcess, stacklevel=4)
+def warn(why: str, plan: Plan) -> None:
+    """Say it, once in a process, where ``plan`` is not what will be done."""
+    threads = alone(plan).thread_count
+    if why in _warned or (plan.design == "sequential" and plan.thread_count == threads):
+        return
+    _warned.add(why)
+    asked = f"{plan.design!r}" + (f" with {plan.thread_count} threads" if plan.design == "sequential" else "")
+    done = "one thread" if threads == 1 else f"{threads} threads"
+    warnings.warn(f"{why}: trained in it, by {done}, instead of by design {asked}", InProcess, stacklevel=4)
 
 
 def run_here(job: Job, observer: Observer | None, why: str, wishes: list[str] | None = None) -> Record:
@@ -90,7 +95,7 @@ class HereLive:
     def _main(self, observer: Observer | None, why: str) -> None:
         try:
             self._record = run_here(self.job, observer, why, self._wishes)
-        except Exception as error:
+        except BaseException as error:  # sys.exit too: else nobody would ever hear of it
             self._error = error
         finally:
             self._over.set()
@@ -101,6 +106,8 @@ class HereLive:
             return None
         if self._error is not None:
             raise self._error
+        if self._record is None:
+            raise RunError(f"{self.path} ended without a record or an error; start it anew")
         return self._record
 
     def result(self) -> Record:

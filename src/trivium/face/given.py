@@ -1,4 +1,9 @@
-"""What a person may hand in as data: tables, data sets, paths, arrays, sparse matrices, frames of pandas or polars."""
+"""What a person may hand in as data: tables, data sets, paths, arrays, sparse matrices, frames of pandas or polars.
+
+Pixels. A model of images was trained on value × scale of values from 0 to 255. Of what is handed to it, integers of any
+type are such values, and scaled likewise; floats and booleans are taken as scaled already. Floats above
+what the brightest pixel comes to when it is scaled are an error: they were not.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +20,9 @@ from trivium.data.table import Csr, DataSpec, Table
 from trivium.errors import DataError, UsageError
 from trivium.running.recalling import Recalled, rows_of
 
-__all__ = ["labelled", "source_of", "unlabelled"]
+__all__ = ["labelled", "unlabelled"]
 
+BRIGHTEST = 255
 FRAMES = {"pandas": "pandas", "polars": "polars", "pyarrow": "arrow"}
 IN_MEMORY = ("memory", "generator", "generated", "arrays")  # sources that no name leads back to
 HOW = "give a Dataset (tv.read), a Table, a path, a pair (x, y), or tv.from_pandas(frame, label=…)"
@@ -38,7 +44,8 @@ def labelled(given: Any, *, like: Any = None, reading: Any = None, part: str = "
 
         classes = None if like is None else like.spec.classes
         x, y, *weight = given
-        return from_arrays(x.to_numpy() if _is_frame(x) else x, y, *weight, classes=classes, name=what)
+        x, scale = _pixels(x.to_numpy() if _is_frame(x) else x, _scale_of(like), what)
+        return replace(from_arrays(x, y, *weight, classes=classes, name=what), scale=scale)
     if _is_frame(given) and reading is not None:
         return _of_frame(given, like=reading)
     if _is_frame(given):
@@ -52,17 +59,7 @@ def _read_like(given: Any, reading: Any, like: Any) -> Any:
 
     if not isinstance(given, Dataset) or given.fit is not None or (given.parent is not None and given.parent is like):
         return given
-    return Dataset(given.source, fit=reading, share=given.share, cache=given.cache, threads=given.threads)
-
-
-def source_of(given: Any) -> str | None:
-    """The path or name that ``given`` can be read from again, None where there is none."""
-    if isinstance(given, str | os.PathLike):
-        return os.fspath(given)
-    source = getattr(given, "source", None)
-    if source is None or source.format in IN_MEMORY or given.share is not None:
-        return None
-    return str(given.name)
+    return Dataset(given.source, fit=reading, shares=given.shares, cache=given.cache, threads=given.threads)
 
 
 def unlabelled(given: Any, model: Recalled) -> Iterator[Table]:
@@ -77,7 +74,7 @@ def unlabelled(given: Any, model: Recalled) -> Iterator[Table]:
         pieces = iter((given.table(),)) if reading is None else _read_like(given, reading, None).tables()
     elif isinstance(given, str | os.PathLike):
         pieces = _of_path(os.fspath(given), model)
-    elif _is_frame(given) and reading is not None:
+    elif _is_frame(given) and reading is not None and not _is_matrix(reading):
         pieces = _of_frame(given, like=reading).tables()
     else:
         pieces = iter((_of_array(given, model),))
@@ -100,14 +97,12 @@ def _of_array(given: Any, model: Recalled) -> Table:
     x, spec = _dense_or_sparse(given), model.spec
     reading = model.reading
     if reading is not None:
-        features = reading.encoding.features
-        if not any(one.kind == "matrix" for one in features):
-            return _of_columns(np.asarray(x), [one.name for one in features], model)
+        if not _is_matrix(reading):
+            return _of_columns(np.asarray(x), [one.name for one in reading.encoding.features], model)
+    scale = 1.0
     if not isinstance(x, Csr):
-        x = _numbers(x, spec)
-    table = Table(
-        {"x": _as_trained(x, spec)}, name="X", scale=model.scale if getattr(x, "dtype", None) == np.uint8 else 1.0
-    )
+        x, scale = _pixels(_numbers(x, spec), model.scale, "X")
+    table = Table({"x": _as_trained(x, spec)}, name="X", scale=scale)
     if reading is None or not reading.steps:
         return table
     from trivium.data.reading import prepared
@@ -134,6 +129,39 @@ def _numbers(x: Any, spec: DataSpec) -> NDArray[Any]:
             f"X has shape {array.shape}, expected rows of {spec.features} features; for one row x.reshape(1, -1)"
         )
     return array
+
+
+def _is_matrix(reading: Any) -> bool:
+    """Whether the training rows were arrays of numbers, whose columns have no names."""
+    return any(one.kind == "matrix" for one in reading.encoding.features)
+
+
+def _scale_of(like: Any) -> float:
+    """That of the pixels of ``like``: a model, a table or a data set."""
+    return float(getattr(like, "scale", getattr(getattr(like, "source", None), "scale", 1.0)))
+
+
+def _pixels(x: Any, scale: float, what: str) -> tuple[Any, float]:
+    """``x`` as kernels take it for a model of pixels with ``scale``, and what it is yet to be multiplied by."""
+    if scale == 1.0 or hasattr(x, "tocsr"):
+        return x, 1.0
+    array = np.asarray(x)
+    if not array.size or array.dtype.kind not in "fiu":
+        return x, 1.0
+    least, most = array.min(), array.max()
+    if array.dtype.kind == "f":
+        if most > BRIGHTEST * scale * 1.001:
+            raise DataError(
+                f"{what} holds {most:g}, but the model was trained on pixels times {scale:g}, which come to "
+                f"{BRIGHTEST * scale:g} at most; give integers from 0 to {BRIGHTEST}, or floats times {scale:g}"
+            )
+        return array, 1.0
+    if least < 0 or most > BRIGHTEST:
+        raise DataError(
+            f"{what} holds {least if least < 0 else most}, but the model was trained on pixels from 0 to {BRIGHTEST}; "
+            "give integers from that range, or floats as they were scaled in training"
+        )
+    return array.astype(np.uint8, copy=False), scale
 
 
 def _as_trained(x: NDArray[Any] | Csr, spec: DataSpec) -> NDArray[Any] | Csr:

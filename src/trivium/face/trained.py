@@ -135,7 +135,8 @@ class Run:
         """Labels as they were in the training data (rows,), or numbers where the model predicts numbers.
 
         ``X``: a Dataset, a Table, a path, an array, a SciPy sparse matrix, or a frame of pandas, polars or pyarrow with
-        the columns of the training data. DataError where its features are not those.
+        the columns of the training data. To a model of images integers are pixels, which are scaled as in training, and
+        floats were scaled already. DataError where its features are not those, or no pixel comes to them.
         """
         raw = self._raw(X)
         index = self._index(raw)
@@ -167,7 +168,7 @@ class Run:
         weight = table.columns.get("weight")
         names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
         found = [metric(name, self._kind) for name in names]  # type: ignore[arg-type]  # it is one of the three
-        raw = self._raw(table)
+        raw = self._raw(data[0] if isinstance(data, tuple) else table)  # arrays are prepared as in training
         return {one.name: one(y, raw, None if weight is None else np.asarray(weight)) for one in found}
 
     # -- the kernel ---------------------------------------------------------------------------------------------------

@@ -26,7 +26,6 @@ from trivium.program.program import Program
 from trivium.record import Observer, Record, SilentObserver
 from trivium.running import session as sessions
 from trivium.running.job import Job, settled
-from trivium.running.recalling import recall
 
 __all__ = ["Session", "Started", "load", "resume", "start", "train"]
 
@@ -201,7 +200,8 @@ def resume(
 ) -> Run:
     """Go on from the newest checkpoint of the run in ``path``; returns when it is done.
 
-    ``job`` is needed where the data did not come from files; ``trust`` where the program is kept as a pickle.
+    ``job`` is needed where the data did not come from files; ``trust=True`` where the program is one's own, whose code
+    is run: kept as a pickle, or in a file or module that the directory names.
     """
     return _resume(None, Path(path).absolute(), progress, trust, job)
 
@@ -209,8 +209,8 @@ def resume(
 def load(path: str | os.PathLike[str], *, trust: bool = False) -> Run:
     """The run in the directory ``path``, with its model; UsageError where it did not finish.
 
-    A program of one's own that was given from Python is kept as a pickle, which runs code as it is read: that needs
-    ``trust=True``.
+    A program of one's own is kept as a pickle, or by the name of the file or module that it came from. Either runs code
+    as it is read, whatever the directory says: that needs ``trust=True``.
     """
     return Run.load(Path(path).absolute(), trust=trust)
 
@@ -220,7 +220,7 @@ def _train(session: sessions.Session | None, ask: Asked, progress: Progress) -> 
     why = why_here()
     with showing(progress, vars(ask.job.stopping)) as shown:
         if why:
-            warn(why, ask.job.plan.design)
+            warn(why, ask.job.plan)
             return _finished(ask, run_here(ask.job, shown.observer, why), shown)
         return _finished(ask, _followed(_begin(session, ask, shown.observer), shown), shown)
 
@@ -259,7 +259,7 @@ def _start(session: sessions.Session | None, ask: Asked, progress: Progress) -> 
     observer: Observer = progress if progress not in (None, True, False) else SilentObserver()  # type: ignore[assignment]
     why = why_here()
     if why:
-        warn(why, ask.job.plan.design)
+        warn(why, ask.job.plan)
         return Started(HereLive(ask.job, observer, why), ask)
     return Started(_begin(session, ask, observer), ask)
 
@@ -273,6 +273,6 @@ def _resume(
     with showing(progress, vars(held.stopping)) as shown:
         live = sessions.resume(path, shown.observer, held, session=session)
         record = _followed(live, shown)
-        run = Run(path, recall(path, trust=trust) if job is None else recall_own(path, held), record)
+        run = Run(path, recall_own(path, held), record)
         shown.done(run)
         return run

@@ -23,11 +23,12 @@ from trivium.running.starting import Start, check_start, later
 from trivium.runtime.plane import Facts
 from trivium.runtime.versions import SLOTS
 
-__all__ = ["FULL", "Job", "Prepared", "Rows", "held_share", "prepare", "settled"]
+__all__ = ["FULL", "IN_MEMORY", "Job", "Prepared", "Rows", "held_share", "prepare", "settled"]
 
 SAMPLE_ROWS = 10_000
 CHECKS = 10  # looks at the target loss, at least
 FULL = "full"
+IN_MEMORY = "memory"
 
 
 class Rows(Protocol):
@@ -47,7 +48,7 @@ class Job:
     they were read (encoding and transforms), which is saved with the run. ``out`` is the run directory: empty, or not
     there yet; None where a run leaves none (``running.inline``). ``start`` is where A starts: every parameter of the
     layout by name, or what ``Finished.saved`` gave, with the optimizer's state. ``chosen`` says why its plan has the
-    design that it has, where that was not the person's choice.
+    design that it has, where that was not the person's choice. ``shuffle`` False: rows are read in their order.
     """
 
     program: Program
@@ -66,6 +67,7 @@ class Job:
     start: Start | None = None
     reading: Any = None
     chosen: str = ""
+    shuffle: bool = True
 
     def __post_init__(self) -> None:
         if self.out is not None:
@@ -95,13 +97,30 @@ def settled(job: Job) -> Job:
     data = given["data"]
     if share and hasattr(data, "split"):
         given["data"], given["valid"] = data.split(share, job.seed)  # steps are fitted on the rows that are left
+    told = _sources(job, share)
     tables = {name: rows.table() for name, rows in given.items() if hasattr(rows, "table")}
     reading = job.reading
     if reading is None and "data" in tables:
         reading = getattr(given["data"], "reading", None)
     if tables or reading is not job.reading:
         job = replace(job, **tables, reading=reading)
+    if told != job.sources:
+        job = replace(job, sources=told)
     return _designed(job) if job.plan.design == "auto" else job
+
+
+def _sources(job: Job, share: float | None) -> dict[str, Any]:
+    """How data, validation and test rows can be read again; ``IN_MEMORY`` where they cannot."""
+    found = dict(job.sources or {})
+    for name in ("data", "valid", "test"):
+        rows = getattr(job, name)
+        if name in found or (rows is None and name == "test"):
+            continue
+        if name == "valid" and not isinstance(rows, Table) and not hasattr(rows, "table"):
+            found[name] = share
+        else:
+            found[name] = (rows.recipe() if hasattr(rows, "recipe") else None) or IN_MEMORY
+    return found
 
 
 def held_share(job: Job) -> float | None:
@@ -165,7 +184,7 @@ def prepare(job: Job, *, looks: bool = True) -> Prepared:
     if plan.combine == "model" and batch is not None:
         batch *= plan.every
     cut = strides(rows, tables["train"].nbytes, plan.lanes, plan.memory_per_worker)
-    batches = BatchPlan(rows, plan.lanes, batch, job.seed, strides=cut)
+    batches = BatchPlan(rows, plan.lanes, batch, job.seed, shuffle=job.shuffle, strides=cut)
     l2 = job.l2 if job.l2 is not None else own.l2_per_row / rows
     penalties = (job.l1, l2)
     if plan.combine == "model":

@@ -19,8 +19,8 @@ from trivium.errors import StorageError, UsageError
 from trivium.plan import Plan, Stopping
 from trivium.program.params import Layout
 from trivium.record import Record
-from trivium.running.job import Job, Prepared, settled
-from trivium.running.recalling import PICKLE, is_named, options_of, program_of, reading_of, rows_of, told
+from trivium.running.job import IN_MEMORY, Job, Prepared, settled
+from trivium.running.recalling import PICKLE, is_named, options_of, program_of, reading_of, reference, told
 from trivium.runtime.plane import Facts
 from trivium.runtime.store import KEPT_CHECKPOINTS, RunStore, write_whole
 
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+PARTS = ("data", "valid", "test")
 LITTLE = 1 << 18  # bytes of all other files
 MADE = ("plan.json", "data.json", "reading.json", "reading.npz")
 
@@ -163,9 +164,15 @@ def describe_plan(job: Job, prepared: Prepared) -> dict[str, Any]:
         "l2": job.l2 if job.l2 is not None else facts.program.defaults.l2_per_row / facts.batches.rows,
         "seed": job.seed,
         "parameters": sum(one.size for one in facts.layout.slices),
-        "sources": job.sources,
+        "sources": _sources(job),
         "versions": {name: version(name) for name in VERSIONS},
     }
+
+
+def _sources(job: Job) -> dict[str, Any] | None:
+    """With the file of a program of one's own from the root on."""
+    name = (job.sources or {}).get("model")
+    return job.sources if name is None else {**(job.sources or {}), "model": reference(name)}
 
 
 def _options(optimizer: Any) -> dict[str, Any] | None:
@@ -211,7 +218,8 @@ def check_data(run: Path, job: Job) -> None:
         if was is None or found is None:
             raise UsageError(f"{run} was started {'with' if was else 'without'} {name} data; resume it likewise")
         if was and found and was != found:
-            source = (job.sources or {}).get(name) or what
+            recipe = (job.sources or {}).get(name)
+            source = recipe["name"] if isinstance(recipe, dict) else what
             raise UsageError(
                 f"{source} is not what {run} was started on (fingerprint of {what} {found[:12]}, then {was[:12]}); "
                 "bring the old rows back, or start a new run"
@@ -220,31 +228,29 @@ def check_data(run: Path, job: Job) -> None:
 
 def remembered_job(run: Path, *, trust: bool = False) -> Job:
     """The job that ``run`` was started with; its data are read again. See ``check_data``, and ``program_of``."""
-    from trivium.data.read import part_of_test
+    from trivium.data.read import from_recipe
     from trivium.program.optimizers import optimizer as optimizer_named
 
     about = told(run, "plan.json", "sources", "asked", "stopping", "optimizer", "optimizer_options", "l1", "seed")
     sources, asked = about["sources"], about["asked"]
-    if not sources:
-        raise UsageError(
-            f"{run} was started from Python on arrays of its own; go on with trivium.resume({str(run)!r}, job=job)"
-        )
     reading = reading_of(run)
-    how = sources.get("read")
-    data = rows_of(sources["data"], reading, options=how)
-    valid = sources.get("valid")
-    test = sources.get("test")
+    if reading is None or not sources.get("data") or IN_MEMORY in (sources.get(name) for name in PARTS):
+        raise UsageError(
+            f"{run} was started from Python on arrays of its own; go on with trivium.running.session.resume("
+            f"{str(run)!r}, job=job)"
+        )
+    rows = {name: from_recipe(one, reading) for name in PARTS if isinstance(one := sources.get(name), dict)}
     options = about["optimizer_options"]
     if options is None:
         raise UsageError(f"{run} used an optimizer with a schedule; go on with trivium.resume(..., job=job)")
     try:
         return Job(
             program=program_of(run, trust=trust),
-            data=data,
+            data=rows["data"],
             plan=Plan(**asked["plan"] | {"cores": tuple(asked["plan"]["cores"])}),
             out=run,
-            valid=rows_of(valid, reading, like=data, options=how) if isinstance(valid, str) else valid,
-            test=rows_of(test, reading, like=data, part=part_of_test(test), options=how) if test else None,
+            valid=rows.get("valid", sources.get("valid")),
+            test=rows.get("test"),
             stopping=Stopping(**about["stopping"]),
             optimizer=optimizer_named(about["optimizer"], **options) if asked["optimizer"] else None,
             batch_size=asked["batch_size"],

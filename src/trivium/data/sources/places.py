@@ -41,11 +41,15 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Place:
-    """A file: its path as its filesystem knows it, bytes, and when it was last changed (ns since 1970; 0: not told)."""
+    """A file: its path as its filesystem knows it, bytes, and when it was last changed (ns since 1970; 0: not told).
+
+    ``mark`` tells it from another with the same size and time: inode and time of change, which no copy keeps.
+    """
 
     path: str
     size: int
     mtime_ns: int
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,14 @@ class Places:
     def stamp(self) -> str:
         """SHA-256 of all paths, sizes and times: what tells whether anything changed, without reading it."""
         lines = [self.url or "", self.name if not self.files else ""]
-        lines += [f"{place.path}\0{place.size}\0{place.mtime_ns}" for place in self.files]
+        lines += [f"{place.path}\0{place.size}\0{place.mtime_ns}\0{place.mark}" for place in self.files]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def check(self) -> None:
+        """Raises ``DataError`` where a local file is not any more what it was when it was looked for."""
+        for place in self.files if self.local else ():
+            if _place(Path(place.path)) != place:
+                raise DataError(f"{place.path}: changed while it was read; let who writes it finish, and read it anew")
 
     def _opener(self, place: Place) -> Callable[[], BinaryIO]:
         filesystem = self.filesystem
@@ -185,7 +195,7 @@ def _place(path: Path) -> Place:
         found = path.stat()
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error}); give the path of a file that can be read") from None
-    return Place(str(path), found.st_size, found.st_mtime_ns)
+    return Place(str(path), found.st_size, found.st_mtime_ns, f"{found.st_ino} {found.st_ctime_ns}")
 
 
 def _is_data(parts: Sequence[str]) -> bool:
