@@ -189,7 +189,7 @@ def test_a_run_that_was_stopped_goes_on():
     (first.path / "plan.json").write_text(json.dumps(told))
     again = tv.resume("run")
     assert again.record.stopped_by == "max_time" and again.record.clocks > first.record.clocks
-    assert again.predict(X[:3]).shape == (3,)
+    assert again.predict(X[:3].astype(int)).shape == (3,)
 
 
 def test_a_session_keeps_processes_and_has_a_plan_of_its_own():

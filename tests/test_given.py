@@ -1,12 +1,14 @@
 """From a file of one's own to answers: frames, paths, arrays, steps, and what does not fit."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import trivium as tv
 from trivium.errors import DataError, UsageError
+from trivium.face.trained import Run
 from trivium.running.job import Job, settled
 
 pd = pytest.importorskip("pandas")
@@ -159,6 +161,17 @@ def test_pixels_are_scaled_where_they_are_evaluated_and_tested(kind, images, tmp
     assert images.evaluate((given, y))["accuracy"] == pytest.approx(accuracy)
     run = tv.train("softmax", "sklearn:digits", test=(given, y), plan=ONE, out=tmp_path / "run")
     assert run.metrics["test_accuracy"] == pytest.approx(accuracy)
+
+
+def test_pixels_are_scaled_before_steps(tmp_path):
+    x, y = pixels()
+    data = tv.read("sklearn:digits", prep="standardize", cache=False)
+    run = tv.train("softmax", data, plan=ONE, out=tmp_path / "run")
+    recalled = replace(run._recalled, reading=replace(run.reading, scale=1 / 16))
+    run = Run(run.path, recalled, run.record)
+    expected = run.predict_proba(x / 16)
+    assert (run.predict(x / 16) == y).mean() > 0.95
+    np.testing.assert_allclose(run.predict_proba(x.astype(int)), expected, rtol=1e-4, atol=1e-9)
 
 
 def test_floats_that_no_pixel_comes_to_are_refused(images):

@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+MOST_NAMED = 40  # names in a message
+
+
 class TriviumError(Exception):
     """Root of the tree; ``exit_code`` is what the command line returns for it."""
 
@@ -104,4 +107,5 @@ def unknown(kind: str, given: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     near = difflib.get_close_matches(given, names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {kind} {given!r}{hint}; allowed: {', '.join(names)}"
+    shown = [*names[:MOST_NAMED], f"… ({len(names)} in all)"] if len(names) > MOST_NAMED else names
+    return f"unknown {kind} {given!r}{hint}; allowed: {', '.join(shown)}"

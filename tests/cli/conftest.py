@@ -61,7 +61,7 @@ class FakeSession(types.ModuleType):
     def __init__(self):
         super().__init__("trivium.running.session")
         self.jobs, self.lives, self.yardsticks = [], [], []
-        self.begun = []
+        self.begun, self.trusts = [], []
         self.error = self.during = None
         self.deaf, self.polls, self.alone = False, 2, 1000.0
         self.record = a_record()
@@ -85,7 +85,11 @@ class FakeSession(types.ModuleType):
 
         self.Job = Job
         self.begin = lambda job, observer: session._begin(job, observer, job.out)
-        self.resume = lambda path, observer: session._begin(None, observer, path)
+        self.resume = lambda path, observer, *, trust: session._resume(path, observer, trust)
+
+    def _resume(self, path, observer, trust):
+        self.trusts.append(trust)
+        return self._begin(None, observer, path)
 
     def _begin(self, job, observer, out):
         self.jobs.append(job)

@@ -49,3 +49,8 @@ def test_without_a_checkpoint_there_is_nothing_to_go_on_from(session, capsys, ru
 def test_what_is_no_run_is_an_error(session, capsys, tmp_path):
     assert main(["resume", str(tmp_path / "missing")]) == 2
     assert "no such run" in capsys.readouterr().err
+
+
+def test_code_that_the_directory_names_is_run_only_where_it_is_trusted(session, run):
+    assert main(["resume", str(run)]) == main(["resume", str(run), "--trust"]) == 0
+    assert session.trusts == [False, True]

@@ -1,3 +1,4 @@
+import contextlib
 import csv
 
 import numpy as np
@@ -53,12 +54,23 @@ def test_an_unknown_suffix_names_those_there_are(tmp_path):
 
 def test_what_fails_leaves_what_was_there(tmp_path):
     out = tmp_path / "out.csv"
-    out.write_text("old")
     with pytest.raises(RuntimeError), sink(out, Screen()) as put:
         put.write(PIECES[0])
         raise RuntimeError
-    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+    assert list(tmp_path.iterdir()) == []
+    out.write_text("old")
+    with pytest.raises(UsageError, match="is there already and nothing is overwritten"), sink(out, Screen()):
+        pass
     assert out.read_text() == "old"
     wanted = "cannot be written: No such file or directory; give another file"
     with pytest.raises(StorageError, match=wanted), sink(tmp_path / "missing" / "out.csv", Screen()):
         pass
+
+
+def test_answers_that_do_not_fit_the_disk_are_told(monkeypatch):
+    full = open("/dev/full", "w")  # noqa: PTH123, SIM115  a device, whose close complains once more
+    monkeypatch.setattr("sys.stdout", full)
+    with pytest.raises(StorageError, match="No space left"), sink(None, Screen()) as put:
+        put.write(PIECES[0])
+    with contextlib.suppress(OSError):
+        full.close()

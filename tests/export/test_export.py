@@ -9,11 +9,14 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn.neural_network import MLPClassifier
 
+from trivium.data.batches import Batch
+from trivium.data.read import from_arrays
 from trivium.data.transforms import parse_prep
 from trivium.errors import UsageError
 from trivium.export.onnx import to_onnx
 from trivium.export.sklearn import to_sklearn
 from trivium.export.stack import stack_of
+from trivium.program.mlp import Mlp
 from trivium.program.models import model
 
 X = np.random.default_rng(1).standard_normal((40, 5)).astype(np.float32)
@@ -33,10 +36,10 @@ def one_margin(name, classes, **about):
     return stack_of(program, {"w": draw(5), "b": draw(1)}, classes)
 
 
-def network(activation="relu", classes=(1.0, 2.0, 3.0), outputs=3):
+def network(activation="relu", classes=(1.0, 2.0, 3.0), outputs=3, meaning=None):
     params = {"W1": draw(5, 8), "b1": draw(8), "W2": draw(8, 4), "b2": draw(4), "W3": draw(4, outputs)}
     params["b3"] = draw(outputs)
-    return stack_of(SimpleNamespace(name="mlp:8,4", activation=activation), params, classes)
+    return stack_of(SimpleNamespace(name="mlp:8,4", activation=activation, outputs=meaning), params, classes)
 
 
 def answers(stack, x=X):
@@ -49,7 +52,8 @@ def answers(stack, x=X):
         return softmax(z, axis=1)
     if stack.head == "sigmoid":
         return np.hstack([1 - expit(z), expit(z)])
-    return z[:, 0]
+    z = np.exp(z) if stack.head == "exp" else z
+    return z[:, 0] if z.shape[1] == 1 else z
 
 
 def by_onnx(stack, x=X):
@@ -64,18 +68,21 @@ STACKS = {
     "svm": one_margin("svm", (-1.0, 1.0), output="score"),
     "linear": one_margin("linear", (), output="value"),
     "softmax": stack_of(SimpleNamespace(name="softmax"), {"W": draw(5, 3), "b": draw(3)}, ("a", "b", "c")),
+    "softmax without an intercept": stack_of(SimpleNamespace(name="softmax"), {"W": draw(5, 3)}, ("a", "b", "c")),
     "softmax of two": stack_of(SimpleNamespace(name="softmax"), {"W": draw(5, 2), "b": draw(2)}, (3.0, 7.0)),
     **{f"mlp {name}": network(name) for name in ACTS},
     "mlp of two": network(classes=(0.0, 1.0), outputs=2),
     "mlp of one output": network(classes=("n", "y"), outputs=1),
     "mlp of numbers": network(classes=(), outputs=1),
+    "mlp of counts": network(classes=(), outputs=1, meaning="poisson"),
+    "mlp of several counts": network("tanh", classes=(), outputs=2, meaning="poisson"),
 }
 
 
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
 def test_onnx_gives_the_same_answers(stack):
     expected, found = answers(stack), by_onnx(stack)
-    if stack.head == "value":
+    if stack.head in ("value", "exp"):
         np.testing.assert_allclose(found["value"], expected, rtol=2e-4, atol=2e-5)
         return
     key = "score" if stack.head == "margin" else "probabilities"
@@ -89,13 +96,26 @@ def test_scikit_learn_gives_the_same_answers(name):
     stack = STACKS[name]
     expected, made = answers(stack), to_sklearn(stack)
     x = X.astype(np.float64)
-    if stack.head == "value":
+    if stack.head in ("value", "exp"):
         np.testing.assert_allclose(made.predict(x), expected, rtol=1e-9)
         return
     found = made.decision_function(x) if stack.head == "margin" else made.predict_proba(x)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     which = (expected > 0).astype(int) if stack.head == "margin" else expected.argmax(axis=1)
     assert list(made.predict(x)) == [stack.classes[i] for i in which]
+
+
+def test_counts_come_out_of_a_trained_network_as_they_come_out_of_its_export():
+    """The exponential is the program's last step, and must be the graph's."""
+    rows, counts = X.astype(np.float64), np.arange(40) % 4 + 0.5
+    program = Mlp((4,), outputs="poisson", backend="blas").for_data(from_arrays(rows, counts).spec)
+    flat = program.init(3)
+    stack = stack_of(program, program.layout.views(flat), ())
+    kernel = program.kernel(1, 40, True)
+    expected = kernel.predict(flat, kernel.read(Batch(from_arrays(rows, counts), 0, 40)))
+    assert stack.head == "exp"
+    np.testing.assert_allclose(by_onnx(stack)["value"], expected, rtol=2e-4)
+    np.testing.assert_allclose(to_sklearn(stack).predict(rows), expected, rtol=2e-4)
 
 
 def test_an_exported_network_has_every_attribute_that_prediction_of_a_fitted_one_reads():

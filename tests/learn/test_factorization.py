@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
-from sklearn.datasets import load_iris, load_wine
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -72,3 +72,13 @@ def test_on_processes():
     assert mine.score(X, y) == pytest.approx(
         FactorizationMachineClassifier(3, **settings).fit(X, y).score(X, y), abs=0.01
     )
+
+
+def test_a_fit_in_blocks_of_epochs_is_the_same_fit(monkeypatch):
+    X, y = load_breast_cancer(return_X_y=True)
+    X, options = StandardScaler().fit_transform(X), {"max_iter": 30, "batch_size": 569, "random_state": 0}
+    whole = FactorizationMachineClassifier(3, **options).fit(X, y)
+    monkeypatch.setattr("trivium.learn.factorization.KEPT", 4)
+    blocks = FactorizationMachineClassifier(3, **options).fit(X, y)
+    np.testing.assert_allclose(blocks.loss_curve_, whole.loss_curve_, rtol=1e-10)
+    assert blocks.n_iter_ == whole.n_iter_ > 4

@@ -115,6 +115,31 @@ def test_warm_start_and_partial_fit_go_on():
     assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
 
 
+def test_rows_in_their_order_give_the_steps_of_scikit_learn():
+    X, y = IRIS
+    settings = {"solver": "sgd", "shuffle": False, "batch_size": 30, "max_iter": 20, "random_state": 1}
+    same(MLPClassifier(8, **settings).fit(X, y), peer.MLPClassifier(8, **settings).fit(X, y), 1e-10)
+
+
+def test_evaluations_of_lbfgs_are_bounded():
+    settings = {"solver": "lbfgs", "random_state": 0, "max_iter": 1000}
+    model = MLPClassifier(5, max_fun=12, **settings)
+    with pytest.warns(ConvergenceWarning, match="max_fun=12"):
+        model.fit(*IRIS)
+    assert model.run_.clocks == 12
+    assert model.loss_ > MLPClassifier(5, **settings).fit(*IRIS).loss_
+
+
+def test_a_fit_in_blocks_of_epochs_is_the_same_fit(monkeypatch):
+    X, y = IRIS
+    settings = {"solver": "adam", "max_iter": 90, "random_state": 3, "tol": 1e-3}
+    whole = MLPClassifier(8, **settings).fit(X, y)
+    monkeypatch.setattr("trivium.learn.network.KEPT", 7)
+    blocks = MLPClassifier(8, **settings).fit(X, y)
+    same(blocks, whole, 1e-12)
+    assert len(blocks.loss_curve_) == blocks.n_iter_ > 7
+
+
 def test_says_when_it_did_not_converge():
     with pytest.warns(ConvergenceWarning, match="max_iter=2"):
         MLPClassifier(max_iter=2).fit(*IRIS)

@@ -1,5 +1,7 @@
 """SGD: as good as scikit-learn's on held-out rows, for its losses, penalties and rates."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import sklearn.linear_model as peer
@@ -8,7 +10,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.preprocessing import StandardScaler
 
 from trivium import Plan
-from trivium.learn import SGDClassifier, SGDRegressor
+from trivium.learn import LinearRegression, SGDClassifier, SGDRegressor, running
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -97,6 +99,56 @@ def test_partial_fit_goes_on(average):
     for _ in range(20):
         values.partial_fit(*VALUES)
     assert values.score(*VALUES) > 0.45
+
+
+@pytest.mark.parametrize("average", [1, 500, 900])
+def test_the_mean_begins_after_so_many_rows_of_all_calls(average):
+    X, y = (one[:100] for one in TWO)
+    options = {"random_state": 0, "batch_size": 100, "learning_rate": "constant", "eta0": 1e-3}
+    model, plain = SGDClassifier("log_loss", average=average, **options), SGDClassifier("log_loss", **options)
+    iterates = []
+    for _ in range(8):
+        model.partial_fit(X, y, classes=[0, 1])
+        iterates.append(plain.partial_fit(X, y, classes=[0, 1]).coef_.copy())
+    counted = [coef for i, coef in enumerate(iterates) if (i + 1) * 100 >= average] or iterates[-1:]
+    np.testing.assert_allclose(model.coef_, np.mean(counted, axis=0), rtol=1e-9)
+
+
+def test_rows_in_their_order_are_not_shuffled():
+    X, y = VALUES
+    options = {"shuffle": False, "batch_size": 1, "max_iter": 2, "tol": None, "alpha": 0.0, "eta0": 1e-3}
+    mine = SGDRegressor(**options, random_state=0).fit(X, y)
+    del options["batch_size"]
+    theirs = peer.SGDRegressor(**options, random_state=5).fit(X, y)
+    np.testing.assert_allclose(mine.coef_, theirs.coef_, rtol=1e-6)
+    shuffled = SGDRegressor(**options | {"shuffle": True}, batch_size=1, random_state=0).fit(X, y)
+    assert not np.allclose(shuffled.coef_, mine.coef_, rtol=1e-4)
+
+
+def test_many_epochs_allowed_cost_nothing():
+    tracemalloc.start()
+    SGDClassifier(random_state=0, max_iter=10_000_000).fit(*TWO)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
+
+
+@pytest.mark.parametrize(("jobs", "threads"), [(None, 1), (1, 1), (2, 2)])
+def test_threads_of_this_process(jobs, threads, monkeypatch):
+    asked = []
+    inline = running._inline
+    monkeypatch.setattr(running, "_inline", lambda job: asked.append(job.plan.threads) or inline(job))
+    SGDClassifier(n_jobs=jobs, max_iter=3).fit(*TWO)
+    LinearRegression(n_jobs=jobs).fit(*VALUES)
+    assert asked == [threads, threads]
+
+
+def test_verbose_writes_a_line_to_the_log(caplog):
+    caplog.set_level("INFO")
+    SGDRegressor(max_iter=3).fit(*VALUES)
+    assert "SGDRegressor" not in caplog.text
+    SGDRegressor(max_iter=3, verbose=1).fit(*VALUES)
+    assert "SGDRegressor: " in caplog.text
 
 
 def test_probabilities():

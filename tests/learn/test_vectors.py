@@ -70,6 +70,15 @@ def test_crammer_singer(data):
     same(mine, theirs, X, 2e-2)
 
 
+def test_crammer_singer_weighs_classes():
+    X, y = THREE
+    options = {"multi_class": "crammer_singer", "C": 0.02, "class_weight": {0: 10.0, 1: 1.0, 2: 3.0}}
+    theirs = peer.LinearSVC(**options, random_state=0, **EXACT).fit(X, y)
+    mine = LinearSVC(**options).fit(X, y)
+    np.testing.assert_allclose(mine.coef_, theirs.coef_, atol=1e-2 * np.abs(theirs.coef_).max())
+    np.testing.assert_allclose(mine.intercept_, theirs.intercept_, atol=1e-2)
+
+
 def test_without_an_intercept_and_wide(monkeypatch):
     X, y = THREE
     theirs = peer.LinearSVC(dual=False, fit_intercept=False, **EXACT).fit(X, y)

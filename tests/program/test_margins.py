@@ -9,6 +9,7 @@ from trivium.data.batches import Batch
 from trivium.data.table import Csr, Table
 from trivium.errors import PlanError
 from trivium.learn.running import Task, carry_out
+from trivium.program.kernels.blas import held
 from trivium.program.margin_losses import LOSSES, SIGNED, loss_of
 from trivium.program.margins import Margins
 from trivium.program.optimizers.newton import Newton
@@ -38,6 +39,23 @@ def sums(loss, a, curved=True, sparse=False):
     assert weight == pytest.approx(WEIGHT.sum())
     views = program.delta_layout.views(out)
     return value, np.concatenate([views["W"].ravel(), views["b"]]), views.get("H"), program.place
+
+
+def test_threads_of_blas_are_held_while_it_computes_and_looks_and_given_back():
+    rows = Table({"x": STREAM.standard_normal((5000, 100)), "y": STREAM.standard_normal((5000, 2))})
+    program = Margins("squared_error", 2).for_data(rows.spec)
+    kernel, a = program.kernel(8, 5000, True), program.layout.empty()
+    ready, outputs, before, during = kernel.read(Batch(rows, 0, 5000)), kernel._outputs, held().now(), []
+    kernel._outputs = lambda *given: (during.append(held().now()), outputs(*given))[1]
+    for look in (
+        lambda: kernel.delta(a, ready, program.delta_layout.empty(), 0),
+        lambda: kernel.evaluate(a, ready),
+        lambda: kernel.predict(a, ready),
+    ):
+        during.clear()
+        look()
+        assert during == [[1] * len(before)] * 2
+        assert held().now() == before
 
 
 @pytest.mark.parametrize("loss", SMOOTH + KINKED)

@@ -104,3 +104,38 @@ def test_the_kernel_kills_at_the_bound(greedy):
         process.kill()
         cage.close()
     assert not cage.place.exists()
+
+
+def test_a_group_of_another_is_left_alone(tmp_path):
+    groups, mine = tree(tmp_path, 2)
+    (groups / "a" / "one").mkdir()
+    assert Cage.make("one", 1, groups, mine) is None
+    assert (groups / "a" / "one").is_dir()
+
+
+def test_two_runs_of_a_process_have_groups_of_their_own(monkeypatch):
+    names = []
+    monkeypatch.setattr(Cage, "make", lambda name, _limit: names.append(name))
+    for _ in range(2):
+        Keeper([SimpleNamespace(pid=1)], 1 << 30).start()
+    assert len(set(names)) == len(names) == 2
+
+
+def test_memory_that_cannot_be_looked_at_is_told_once(monkeypatch, caplog):
+    monkeypatch.setattr("trivium.runtime.cages.pss", lambda _pid: None)
+    seats = [SimpleNamespace(pid=pid, dead="", killed="", caged=None) for pid in (7, 8)]
+    keeper = Keeper(seats, 1 << 30)
+    for now in (1.0, 2.0):
+        keeper.look(now)
+    ((text),) = [one.getMessage() for one in caplog.records]
+    assert "memory_per_worker=1073741824 is not enforced: /proc/7/smaps_rollup cannot be read" in text
+    caplog.clear()
+    kept = [SimpleNamespace(pid=9, dead="", killed="", caged=lambda: False)]  # the kernel keeps its bound
+    Keeper(kept, 1 << 30).look(1.0)
+    assert not caplog.records
+
+
+def test_pss_of_what_may_not_be_read_is_unknown(tmp_path):
+    (tmp_path / "5" / "smaps_rollup").mkdir(parents=True)
+    assert pss(5, tmp_path) is None
+    assert pss(6, tmp_path) == 0

@@ -11,11 +11,13 @@ import pytest
 
 from trivium.data.spool import DiskSpool
 from trivium.data.table import Csr, Table
+from trivium.errors import DataError
 from trivium.runtime import child
 from trivium.runtime.child import receive_launch, send_launch
 from trivium.runtime.local import ship_tables
 from trivium.runtime.memory import Arena, ArenaPlan
 from trivium.runtime.pool import FRAME
+from trivium.runtime.watch import innermost
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def launched(link, monkeypatch, cpus, set_affinity):
     ours, theirs = link
     monkeypatch.setattr(child.os, "sched_setaffinity", set_affinity)
     monkeypatch.setattr(child.socket, "socket", lambda fileno: theirs)
-    monkeypatch.setattr(child.faulthandler, "register", lambda *_args, **_more: None)
+    monkeypatch.setattr(child.signal, "signal", lambda *_args: None)
     monkeypatch.setattr(child.gc, "set_threshold", lambda *_: None)
     monkeypatch.setattr(child, "receive_launch", lambda _link: (SimpleNamespace(cpus=cpus), []))
     monkeypatch.setattr(child, "_run_launch", lambda *_: 1 / 0)
@@ -134,3 +136,38 @@ def test_rows_in_files_are_shipped_by_descriptor_each_file_once(tmp_path):
     for got in opened.values():
         np.testing.assert_array_equal(got.columns["x"], [[0, 1], [2, 3], [4, 5]])
         assert got.columns["y"].tolist() == [0, 1, 1] and set(got.mapped) == {"x", "y"}
+
+
+def test_as_many_descriptors_come_as_can_be_sent_at_once(link):
+    ours, theirs = link
+    fds = [os.memfd_create("one") for _ in range(child.MOST_FDS)]
+    thread, got = received(theirs)
+    send_launch(ours, pickle.dumps("launch"), fds)
+    thread.join(20.0)
+    ((_launch, passed),) = got
+    assert len(passed) == len(fds) == 250
+    with pytest.raises(DataError, match=r"handed 251 descriptors, and at most 250 .*; train on fewer columns"):
+        send_launch(ours, pickle.dumps("launch"), [*fds, fds[0]])
+    for fd in (*fds, *passed):
+        os.close(fd)
+
+
+def test_a_child_says_where_its_threads_are(tmp_path):
+    inside, out = threading.Event(), threading.Event()
+
+    def carry_out():
+        inside.set()
+        out.wait(20)
+
+    thread = threading.Thread(target=carry_out)
+    thread.start()
+    try:
+        assert inside.wait(10)
+        with (tmp_path / "stack").open("wb") as file:
+            child.write_stacks(file.fileno())
+    finally:
+        out.set()
+        thread.join(10)
+    text = (tmp_path / "stack").read_text()
+    assert "test_a_child_says_where_its_threads_are" in text
+    assert innermost(text).startswith(" (threading.py:")

@@ -9,7 +9,7 @@ import typer
 
 from trivium.cli.asked import Asked
 from trivium.cli.commands import command
-from trivium.cli.declared import Json
+from trivium.cli.declared import Json, Trust
 from trivium.cli.further import Evaluated, Exported, Inspected, Predicted
 
 __all__ = ["app"]
@@ -115,11 +115,12 @@ def _resume(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run that did not finish.")],
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress, no summary.")] = False,
+    trust: Trust = False,
 ) -> int:
     """Go on from the last checkpoint of a run that was interrupted or failed."""
     from trivium.cli.resume import resume
 
-    return resume(run, as_json, quiet)
+    return resume(run, as_json, quiet, trust=trust)
 
 
 @app.command("demo")

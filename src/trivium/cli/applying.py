@@ -44,7 +44,7 @@ class Applied(Protocol):
 
 
 def load(path: Path, *, trust: bool) -> Run:
-    """The run in ``path``; UsageError where it did not finish, or holds a pickle and is not to be trusted."""
+    """The run in ``path``; UsageError where it did not finish, or needs trust that there is none of."""
     from trivium.face.trained import Run
 
     return Run.load(path, trust=trust)

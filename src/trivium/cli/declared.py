@@ -14,7 +14,7 @@ import typer
 
 from trivium.cli import complete, options
 
-__all__ = ["DATA", "OUTPUT", "Json", "Reading", "Source", "Trained"]
+__all__ = ["DATA", "OUTPUT", "Json", "Reading", "Source", "Trained", "Trust"]
 
 DATA, OUTPUT = "What the data mean", "Output"
 SOURCE = (
@@ -29,7 +29,7 @@ Source = Annotated[str, typer.Argument(metavar="DATA", help=SOURCE)]
 Trained = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run that finished.")]
 Trust = Annotated[
     bool,
-    typer.Option("--trust", metavar="", help="Unpickle the program of a run made in Python: this runs what it says."),
+    typer.Option("--trust", metavar="", help="Run the code of RUN's program, where that is not a model by name."),
 ]
 
 

@@ -16,6 +16,7 @@ from trivium.cli.loading import read_options
 from trivium.cli.rules import check_data
 from trivium.cli.screen import Screen
 from trivium.data.table import Csr
+from trivium.errors import DataError
 from trivium.observe.figures import count, size
 from trivium.observe.page import grid
 from trivium.observe.summary import Line
@@ -23,6 +24,7 @@ from trivium.observe.summary import Line
 if TYPE_CHECKING:
     from trivium.data.dataset import Dataset
     from trivium.data.frame import BadRow, Frame
+    from trivium.data.table import DataSpec
 
 __all__ = ["inspect"]
 
@@ -42,7 +44,7 @@ def inspect(asked: Inspected) -> int:
     data: Any = read(asked.data, **read_options(asked))
     tallies, head, skipped = _counted(data, asked.rows)
     label = asked.label or data.source.label or _usual(tallies)
-    spec = data.spec if label is not None else None
+    spec, wrong = _seen(data) if label is not None else (None, "")
     about = _about(data, tallies, label, skipped)
     screen.result(_head_lines(about, tallies))
     if not any(one.sparse for one in tallies) and len(tallies) > 1:
@@ -58,9 +60,20 @@ def inspect(asked: Inspected) -> int:
         text = f"{count(spec.rows)} rows × {count(spec.features)} features ({kind} {x[0]}), {classes}"
         screen.result([("", ""), ("a model", f"sees {text}"), *(("", note) for note in data.table().notes)])
         about["model_sees"] = {"rows": spec.rows, "features": spec.features, "sparse": spec.sparse, "dtype": x[0]}
+    if wrong:
+        screen.result([("", ""), ("a model", f"cannot be trained on them as they are: {wrong}")])
+        about["model_sees"] = {"error": wrong}
     if asked.as_json:
         screen.json(about)
     return 0
+
+
+def _seen(data: Dataset) -> tuple[DataSpec | None, str]:
+    """What a model sees of ``data``, or why it cannot."""
+    try:
+        return data.spec, ""
+    except DataError as error:
+        return None, str(error)
 
 
 def _usual(tallies: list[Tally]) -> str | None:

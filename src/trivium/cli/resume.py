@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["resume"]
 
 
-def resume(path: Path, as_json: bool, quiet: bool) -> int:
+def resume(path: Path, as_json: bool, quiet: bool, *, trust: bool = False) -> int:
     """Carry out ``trivium resume``; returns the exit code."""
     screen, run = Screen(quiet), read_run(path)
     _goes_on(run)
@@ -40,7 +40,7 @@ def resume(path: Path, as_json: bool, quiet: bool) -> int:
 
     with Signals() as signals:
         display = open_display(sys.stderr, stopping, quiet)
-        return conclude(lambda shown: go_on(path, shown), display, screen, signals, judge, as_json, path)
+        return conclude(lambda shown: go_on(path, shown, trust=trust), display, screen, signals, judge, as_json, path)
 
 
 def _goes_on(run: RunDir) -> None:

@@ -91,6 +91,8 @@ def sink(out: Path | None, screen: Screen) -> Iterator[Sink]:
     suffix = out.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"--out {out}: {unknown('suffix', suffix, SUFFIXES)}")
+    if out.exists():
+        raise UsageError(f"--out {out} is there already and nothing is overwritten; give a file that is not")
     draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with draft.open("wb") as file:
@@ -107,4 +109,6 @@ def sink(out: Path | None, screen: Screen) -> Iterator[Sink]:
 def _shown(screen: Screen, text: bytes) -> bool:
     screen.out.write(text.decode())
     screen.out.flush()
-    return not screen.out.lost
+    if screen.out.lost:
+        raise StorageError(f"the answers cannot be written: {screen.out.lost}; what came out is not all of them")
+    return screen.out.open

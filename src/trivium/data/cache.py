@@ -109,8 +109,18 @@ class Cache:
                 expected = int(np.prod(one.shape, dtype=np.int64)) * np.dtype(one.dtype).itemsize
                 if Path(one.path).stat().st_size != expected:
                     raise ValueError(f"{one.path} has another size than it should")
-            os.utime(place / "entry.json")
             table = _table(about, mapped)
+            y = table.columns.get("y")
+            if (
+                table.classes
+                and isinstance(y, np.ndarray)
+                and len(y)
+                and not 0 <= y.min() <= y.max() < len(table.classes)
+            ):
+                raise ValueError("a label that is none of the classes")
+            if not isinstance(about["extra"], dict):
+                raise TypeError("no record of how it was read")
+            os.utime(place / "entry.json")
         except FileNotFoundError:
             return None
         except OSError as error:  # of the moment, most likely: too many open files, a stale handle

@@ -77,7 +77,7 @@ class _Made:
     skipped: tuple[BadRow, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Rows of a source; made by ``trivium.read`` and its kin.
 
@@ -101,6 +101,13 @@ class Dataset:
     threads: int | None = None
     asked: Mapping[str, Any] | None = field(default=None, compare=False)
     made: _Made = field(default_factory=_Made, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        """Its name, and what is known of it so far; nothing is read."""
+        table, steps = self.made.table, ", ".join(step.name for step in self.steps)
+        known = f", {len(table):,} rows × {table.spec.features:,} features" if table is not None else ", not read yet"
+        label = f", label {self.wanted.label}" if self.wanted.label else ""
+        return f"<Dataset {self.name}: {self.source.format}{known}{label}{', ' + steps if steps else ''}>"
 
     # -- looking ------------------------------------------------------------------------------------------------------
     @property
@@ -177,6 +184,14 @@ class Dataset:
             raise DataError(f"{self.name} is read like other rows (like=…); prepare those, and read it like them")
         parent = None if self.parent is None else self.parent.prepared_by(*steps)
         return dataclasses.replace(self, steps=(*self.steps, *steps), parent=parent, made=_Made())
+
+    def of_amounts(self) -> Dataset:
+        """These rows with labels that are numbers to be predicted, even where they are whole; as they are where it was
+        said what the labels are.
+        """
+        if self.fit is not None or self.wanted.classes is not None or self.shares:
+            return self
+        return dataclasses.replace(self, wanted=dataclasses.replace(self.wanted, classes=()), made=_Made())
 
     def recipe(self) -> dict[str, Any] | None:
         """How the same rows can be read again (``trivium.data.read.from_recipe``), in JSON's types; None where they
@@ -356,7 +371,7 @@ class Dataset:
         assert self.made.encoded is not None
         index = share_index(len(raw), self.shares) if self.shares else None
         encoding, steps = (self.fit or self.made.encoded).encoding, self._fitted(raw, index)
-        self.made.reading = Reading(encoding, steps, 1.0 if steps else raw.scale)
+        self.made.reading = Reading(encoding, steps, raw.scale)
         shares = [dataclasses.asdict(one) for one in self.shares]
         mark = _key("prepared", raw.fingerprint, shares, self.made.reading.mark)
         if index is not None and not steps and (raw.nbytes < SMALL or not raw.mapped):

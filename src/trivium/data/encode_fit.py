@@ -56,7 +56,10 @@ def fit_encoding(
         raise DataError(
             f"{source.name}: classes=() asks for numbers, but the label {label!r} is text; leave classes out"
         )
+    if label is not None and label == weight:
+        raise DataError(f"{source.name}: {label!r} is named as the label and as the weight; name two columns")
     chosen = _chosen(source, fields, {label, weight}, features)
+    used = {*chosen, label, weight}
     steps = tuple(prep)
     made = Encoding(
         tuple(Feature(name, _kind(fields[name])) for name in chosen),
@@ -67,7 +70,7 @@ def fit_encoding(
         dtype,
         unseen=next((step.unseen for step in steps if hasattr(step, "unseen")), "error"),
         missing=any(getattr(step, "takes_missing", False) for step in steps),
-        ignored=tuple(name for name in fields if name not in {*chosen, label, weight}),
+        ignored=tuple(name for name in fields if name not in used),
         source=source.name,
     )
     if any(one.kind == "matrix" for one in made.features):

@@ -85,7 +85,6 @@ def read(
     fit = like.reading if isinstance(like, Dataset) else like
     if fit is not None:
         _refuse_both(label=label, weight=weight, features=features, classes=classes, prep=prep, dtype=dtype)
-        types = fit.encoding.types if types is None else types
     given: dict[str, Any] = {"types": dict(types)} if types else {}
     if missing is not None:
         given["missing"] = tuple(missing)
@@ -95,7 +94,7 @@ def read(
         given["resize"] = resize
     if part == "test":
         given["part"] = part
-    made = _source(source, format, given, features)
+    made = _source(source, format, given, features, fit)
     columns = features if features is None or isinstance(features, int) else tuple(features)
     wanted = Wanted(label, weight, columns, None if classes is None else tuple(classes), dtype)
     kept = cache if isinstance(cache, Cache) else Cache() if cache else None
@@ -236,15 +235,18 @@ def _source(
     format: str | None,  # noqa: A002 - as in read
     given: dict[str, Any],
     features: int | Sequence[str] | None,
+    fit: Reading | None,
 ) -> Source:
     """The source that ``source`` is, by its format."""
     from trivium.data.sources.places import format_of, resolve
-    from trivium.data.sources.registry import source_of
+    from trivium.data.sources.registry import source_of, takes
 
     places = resolve(source)
     kind = format_of(places, format)
     if kind == "libsvm" and isinstance(features, int):
         given["features"] = features  # else an index far beyond all others is taken for a slip
+    if fit is not None and "types" not in given and takes(kind, "types"):
+        given["types"] = fit.encoding.types
     return source_of(kind, places, given)
 
 

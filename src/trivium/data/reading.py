@@ -23,7 +23,7 @@ __all__ = ["Reading", "prepared"]
 
 @dataclass(frozen=True)
 class Reading:
-    """An encoding and fitted steps. ``scale`` is that of pixels where there are no steps, which apply it themselves."""
+    """An encoding and fitted steps. ``scale`` is that of pixels; where there are steps, it is applied before them."""
 
     encoding: Encoding
     steps: tuple[Transform, ...] = ()

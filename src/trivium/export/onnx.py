@@ -137,7 +137,8 @@ def _head(graph: _Graph, stack: Stack, at: str) -> list[tuple[str, int, list[Any
     """Nodes of the answer; (name, type, shape) of each output."""
     from onnx import TensorProto
 
-    if stack.head == "value":
+    if stack.head in ("value", "exp"):
+        at = graph.node("Exp", at) if stack.head == "exp" else at
         if stack.outputs > 1:
             graph.node("Identity", at, out="value")
             return [("value", TensorProto.FLOAT, ["rows", stack.outputs])]

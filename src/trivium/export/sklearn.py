@@ -80,13 +80,16 @@ def _network(stack: Stack) -> Any:
     if stack.head == "softmax" and len(stack.classes) == 2:
         layers[-1] = _two_way(*layers[-1])
     widths = tuple(len(bias) for _, bias in layers[:-1])
-    kind = MLPRegressor if stack.head == "value" else MLPClassifier
-    made = kind(hidden_layer_sizes=widths, activation=stack.activation)
+    shape: dict[str, Any] = {"hidden_layer_sizes": widths, "activation": stack.activation}
+    if stack.head == "exp":
+        made = MLPRegressor(loss="poisson", **shape)
+    else:
+        made = (MLPRegressor if stack.head == "value" else MLPClassifier)(**shape)
     made.coefs_, made.intercepts_ = [w for w, _ in layers], [b for _, b in layers]
     made.n_layers_, made.n_outputs_ = len(layers) + 1, len(layers[-1][1])
     made.n_iter_, made.t_, made.loss_ = 0, 0, float("nan")
-    if stack.head == "value":
-        made.out_activation_ = "identity"
+    if stack.head in ("value", "exp"):
+        made.out_activation_ = "exp" if stack.head == "exp" else "identity"
         return made
     made.out_activation_ = "logistic" if made.n_outputs_ == 1 else "softmax"
     made.classes_ = _classes(stack)

@@ -8,6 +8,9 @@
 | ``softmax`` | softmax, mlp | (n, classes) | exp(z)/Σ exp(z) |
 | ``margin`` | svm and its kin | (n, 1) | the second class where z > 0 |
 | ``value`` | linear and its kin, mlp for numbers | (n, outputs) | z |
+| ``exp`` | mlp for counts (``outputs="poisson"``) | (n, outputs) | exp(z) |
+
+A model without an intercept has b = 0.
 """
 
 from __future__ import annotations
@@ -82,7 +85,7 @@ def stack_of(
     if family == "mlp":
         layers = tuple((params[f"W{i}"], params[f"b{i}"]) for i in range(1, 1 + len(params) // 2))
     elif family == "softmax":
-        layers = ((params["W"], params["b"]),)
+        layers = ((params["W"], params.get("b", np.zeros(params["W"].shape[1], params["W"].dtype))),)
     else:
         weights = np.reshape(params["w"], (len(params["w"]), -1))  # a column a target
         layers = ((weights, np.reshape(params.get("b", np.zeros(weights.shape[1])), -1)),)
@@ -101,7 +104,7 @@ def stack_of(
 
 def _head(family: str, program: Any, classes: tuple[float | str, ...], outputs: int) -> str:
     if not classes:
-        return "value"
+        return "exp" if getattr(program, "outputs", None) == "poisson" else "value"
     if family in ("linear", "svm"):
         return "margin" if getattr(program, "output", "score") == "score" else "value"
     return "sigmoid" if outputs == 1 else "softmax"

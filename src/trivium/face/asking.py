@@ -10,6 +10,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from trivium.data.sources.labels import recode
 from trivium.data.table import Table
 from trivium.errors import PlanError, UsageError
 from trivium.face.given import labelled
@@ -25,6 +28,7 @@ from trivium.running.recalling import Recalled
 __all__ = ["RUNS", "Asked", "ask_for", "recall_own"]
 
 RUNS = Path("runs")
+AMOUNTS = ("linear", "least_squares")  # models that learn numbers and nothing else
 
 
 class Asked:
@@ -100,7 +104,7 @@ def ask_for(
     names = _metrics(program, metrics)
     plan = plan if plan is not None else own
     chosen, valid, patience = _optimizer(program, optimizer, lr, valid, stopping.get("patience"), l1)
-    rows = labelled(data)
+    rows = _as_learned(labelled(data), program)
     if valid is not None and not isinstance(valid, int | float):
         valid = labelled(valid, like=rows, reading=getattr(rows, "reading", None), what="valid")
     job = Job(
@@ -126,6 +130,18 @@ def ask_for(
         return Asked(replace(job, out=Path(out).absolute()), names)
     stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{program.name}-{job.plan.design}").strip("-")
     return Asked(replace(job, out=new_run(RUNS.absolute(), stem)), names, made=True)
+
+
+def _as_learned(rows: Any, program: Program) -> Any:
+    """``rows`` with whole-number labels as amounts, where ``program`` learns nothing else."""
+    if program.name.partition(":")[0] not in AMOUNTS or program.output != "value":
+        return rows
+    if hasattr(rows, "of_amounts"):
+        return rows.of_amounts()
+    if isinstance(rows, Table) and rows.classes and not isinstance(rows.classes[0], str):
+        y, _ = recode(rows.name, np.asarray(rows.columns["y"]), rows.classes, ())
+        return replace(rows, columns={**rows.columns, "y": y}, classes=())
+    return rows
 
 
 def _program(model: Program | str) -> Program:

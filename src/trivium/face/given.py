@@ -96,12 +96,11 @@ def _of_array(given: Any, model: Recalled) -> Table:
     """Numbers in the order of the columns that the model was trained on; prepared as those were."""
     x, spec = _dense_or_sparse(given), model.spec
     reading = model.reading
-    if reading is not None:
-        if not _is_matrix(reading):
-            return _of_columns(np.asarray(x), [one.name for one in reading.encoding.features], model)
+    if reading is not None and not _is_matrix(reading):
+        return _of_columns(np.asarray(x), [one.name for one in reading.encoding.features], model)
     scale = 1.0
     if not isinstance(x, Csr):
-        x, scale = _pixels(_numbers(x, spec), model.scale, "X")
+        x, scale = _pixels(_numbers(x, spec), model.scale if reading is None else reading.scale, "X")
     table = Table({"x": _as_trained(x, spec)}, name="X", scale=scale)
     if reading is None or not reading.steps:
         return table

@@ -152,13 +152,16 @@ class Run:
         """What the program gives: probabilities, margins or numbers."""
         return self._raw(X)
 
-    def evaluate(self, data: Any, metrics: Iterable[str] | str = ("accuracy",)) -> dict[str, float]:
+    def evaluate(self, data: Any, metrics: Iterable[str] | str | None = None) -> dict[str, float]:
         """``metrics`` on ``data``, which has labels: anything that ``predict`` takes, or a pair (x, y).
 
-        Raises UsageError for an unknown metric, PlanError for one that this model's answers have no use for.
+        Default: accuracy and log loss of classes, rmse and r2 of numbers. Raises UsageError for an unknown metric,
+        PlanError for one that this model's answers have no use for.
         """
-        from trivium.program.metrics import metric
+        from trivium.program.metrics import default_metrics, metric
 
+        if metrics is None:
+            metrics = default_metrics(self._kind)  # type: ignore[arg-type]  # it is one of the three
         spec = self._recalled.spec
         rows = labelled(data, like=self._recalled, reading=self.reading, part=_test_part(data))
         table: Table = rows.table() if hasattr(rows, "table") else rows

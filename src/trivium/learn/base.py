@@ -6,6 +6,7 @@ workers) is lowered, so that small data can be learned from with any plan.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ from trivium.learn.running import Fitted, Task, carry_out
 from trivium.plan import Plan
 
 __all__ = [
+    "WITHOUT_EFFECT",
     "ClassCodes",
     "Learner",
     "LinearClassifier",
@@ -34,10 +36,25 @@ __all__ = [
     "at_least",
     "not_converged",
     "seed_of",
+    "threads_of",
     "within",
 ]
 
 Array = NDArray[Any]
+
+log = logging.getLogger(__name__)
+
+WITHOUT_EFFECT = {
+    "copy_X": "changes only how scikit-learn computes: here X is never overwritten",
+    "ElasticNet.precompute": "changes only how scikit-learn computes: sums of squares are always computed once",
+    "ElasticNet.random_state": "belongs to selection='random'",
+    "ElasticNet.selection": "changes only how scikit-learn computes: coordinates are taken in turn",
+    "LinearSVC.random_state": "nothing is random",
+    "LogisticRegression.n_jobs": "has no effect in scikit-learn either, and warns so; plan has one",
+    "LogisticRegression.random_state": "nothing is random",
+    "Ridge.random_state": "nothing is random",
+}
+"""Parameters, of all estimators or of ``Class.name`` and what is derived from it, that change nothing, and why."""
 
 
 def within(low: float | None, high: float | None, closed: str, *, whole: bool = False) -> Any:
@@ -55,6 +72,13 @@ def seed_of(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
+def threads_of(n_jobs: int | None) -> int | None:
+    """Threads of this process for ``n_jobs`` as joblib counts them; None leaves it to the size of the data."""
+    from joblib import effective_n_jobs
+
+    return None if n_jobs is None else int(effective_n_jobs(n_jobs))
+
+
 def not_converged(who: object, max_iter: int, advice: str = "") -> None:
     """Warn as scikit-learn does where ``max_iter`` was reached."""
     warnings.warn(
@@ -66,16 +90,27 @@ def not_converged(who: object, max_iter: int, advice: str = "") -> None:
 
 
 class Learner(BaseEstimator):
-    """Base: plan handling, and rows of any kind into tables."""
+    """Base: plan handling, and rows of any kind into tables.
+
+    ``verbose`` logs a line at the end of each run through ``logging``, at level INFO. ``WITHOUT_EFFECT`` names the
+    parameters that change nothing.
+    """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {"plan": [Plan, None]}
     plan: Plan | None
     n_features_in_: int
 
     def _carry_out(self, task: Task) -> Fitted:
-        fitted = carry_out(task, self.plan)
-        self.run_ = fitted.record
+        fitted = carry_out(task, self.plan, self._threads())
+        self.run_ = record = fitted.record
+        if getattr(self, "verbose", 0):
+            told = type(self).__name__, record.iterations, record.loss, record.seconds, record.stopped_by
+            log.info("%s: %d steps, loss %.6g, %.3g s, stopped by %s", *told)
         return fitted
+
+    def _threads(self) -> int | None:
+        """Threads of this process, where there is no plan; None leaves their number to the size of the data."""
+        return None
 
     def _unwrapped(self, X: Any, y: Any, weight: Any = None) -> tuple[Any, Any, Any]:
         """X, y and weights, where X may be a table or a data set that has all three."""

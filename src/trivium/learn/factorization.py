@@ -9,6 +9,7 @@ no such estimator: names and meanings are those of its LogisticRegression and ML
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from trivium.learn.running import Fitted, Task, steps_of
 from trivium.plan import Plan
 from trivium.program.fm import FM
 from trivium.program.optimizers.base import Optimizer
-from trivium.program.optimizers.epochs import Epochs
+from trivium.program.optimizers.epochs import KEPT, Epochs, Ledger
 
 __all__ = ["FactorizationMachineClassifier"]
 
@@ -142,29 +143,34 @@ class FactorizationMachineClassifier(ClassifierMixin, ClassCodes, Learner):
             fitted = self._carry_out(Task(program, table, method, l2=l2, seed=seed, start=start))
             self._count(fitted.record.iterations, spent=fitted.record.stopped_by == "max_iter")
             return fitted
+        return self._by_epochs(Task(program, table, self._inner(), l2=l2, seed=seed, start=start))
+
+    def _by_epochs(self, task: Task) -> Fitted:
+        """Steps of ``task``'s optimizer until the loss stops falling, in blocks of ``KEPT`` epochs."""
+        rows = len(task.table)
         batch = min(rows, AUTO if self.batch_size == "auto" else self.batch_size)
-        optimizer = Epochs(
-            self._inner(),
-            steps=steps_of(rows, batch, self.plan),
-            most=self.max_iter,
-            tol=self.tol,
-            patience=self.n_iter_no_change,
-            penalised=True,
-        )
-        task = Task(
-            program,
-            table,
-            optimizer,
-            epochs=self.max_iter,
-            batch_size=batch,
-            l2=l2,
-            seed=seed,
-            start=start,
-        )
-        fitted = self._carry_out(task)
-        ledger = optimizer.ledger(fitted.head)
-        self._curves.append(ledger.curve[: int(ledger.epochs)].tolist())
-        self._count(int(ledger.epochs), spent=not ledger.done)
+        curve: list[float] = []
+        ledger: Ledger | None = None
+        fitted: Fitted | None = None
+        while ledger is None or not (ledger.done or len(curve) >= self.max_iter):
+            epochs = min(KEPT, self.max_iter - len(curve))
+            optimizer = Epochs(
+                task.optimizer,
+                steps=steps_of(rows, batch, self.plan),
+                most=epochs,
+                tol=self.tol,
+                patience=self.n_iter_no_change,
+                penalised=True,
+            )
+            start = task.start if fitted is None else optimizer.resumed(fitted.saved or {}, ledger)
+            seed = task.seed + len(curve)
+            block = replace(task, optimizer=optimizer, epochs=epochs, batch_size=batch, seed=seed, start=start)
+            fitted = self._carry_out(block)
+            ledger = optimizer.ledger(fitted.head)
+            curve += ledger.curve[: int(ledger.epochs)].tolist()
+        assert fitted is not None
+        self._curves.append(curve)
+        self._count(len(curve), spent=not ledger.done)
         return fitted
 
     def _inner(self) -> Optimizer:

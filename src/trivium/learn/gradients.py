@@ -5,7 +5,7 @@
 Rates, penalties and losses are scikit-learn's; a step of ``batch_size`` rows is as long as that many of its steps of
 one row (``RowRate``), but never longer than the curvature of the loss allows, so that features that were not scaled
 slow the fit down and do not blow it up. L1 is a proximal step after each step. ``batch_size="auto"`` is ``AUTO`` rows,
-or all. Rows are drawn without replacement; ``shuffle=False`` is accepted, and they are shuffled all the same.
+or all. Rows are drawn without replacement, or with ``shuffle=False`` taken in their order.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class Stochastic(SparseCoefficients, Learner):
     fit_intercept: bool
     max_iter: int
     tol: float | None
+    shuffle: bool
     epsilon: float
     random_state: Any
     learning_rate: str
@@ -127,6 +128,9 @@ class Stochastic(SparseCoefficients, Learner):
             adaptive=self.learning_rate == "adaptive",
             average=average,
             mean=mean,
+            rows=rows,
+            before=getattr(self, "t_", 1.0) - 1.0,
+            kept=0,
         )
         l1, l2 = self._penalties()
         task = Task(
@@ -141,6 +145,7 @@ class Stochastic(SparseCoefficients, Learner):
             start=start,
             valid=valid,
             patience=None if valid is None else self.n_iter_no_change,
+            shuffle=self.shuffle,
         )
         fitted = self._carry_out(task)
         self._take(fitted, optimizer, program, rows)

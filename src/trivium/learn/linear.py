@@ -4,13 +4,13 @@
 
 Up to ``FEW`` columns one pass over the rows sums the normal equations, and a second one refines their solution: by
 eigenvalues without a penalty (the solution of least norm), by Cholesky's factors for Ridge, by coordinate descent for
-L1 and for ``positive``. Wider rows go by L-BFGS, or OWL-QN with L1. ``solver``, ``selection``, ``precompute`` and
-``copy_X`` are accepted and change nothing.
+L1 and for ``positive``. Wider rows go by L-BFGS, or OWL-QN with L1.
 """
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import validate_data
 
-from trivium.learn.base import Learner, at_least, not_converged, within
+from trivium.learn.base import Learner, at_least, not_converged, threads_of, within
 from trivium.learn.running import Fitted, Task
 from trivium.plan import Plan
 from trivium.program.margins import Margins
@@ -34,7 +34,25 @@ Array = NDArray[Any]
 
 FEW = 2000  # columns
 FEW_IN_LANES = 700  # columns where each lane has a matrix of its own
+EXACT = 1e-4  # of tol, where scikit-learn solves exactly
+MOST_SWEEPS, MOST_STEPS = 15_000, 10_000  # where max_iter is None
+LEAST = 1e-15  # relative size of a gradient, below which it is no smaller
 LARGE = 1 << 30  # bytes of features that are not centred in a copy
+
+
+@dataclass(frozen=True)
+class Until:
+    """When a fit has come close enough, or has gone on for long enough.
+
+    ``sweeps`` of coordinate descent at most, which stops by ``gap`` or ``flat``, else by itself (see ``Newton``); where
+    columns are many, ``steps`` at most, until the largest element of the gradient is ``tol`` of that at zero.
+    """
+
+    sweeps: int = 100_000
+    gap: tuple[float, float] | None = None
+    flat: float | None = None
+    steps: int = 10_000
+    tol: float = 1e-8
 
 
 class _LeastSquares(MultiOutputMixin, RegressorMixin, Learner):
@@ -61,7 +79,7 @@ class _LeastSquares(MultiOutputMixin, RegressorMixin, Learner):
         penalties: tuple[float, float] = (0.0, 0.0),
         *,
         cut: float | None = None,
-        sweeps: int = 100_000,
+        until: Until | None = None,
         start: Array | None = None,
     ) -> Fitted:
         """Run for targets y (rows, targets); sets ``coef_`` and ``intercept_``."""
@@ -76,9 +94,9 @@ class _LeastSquares(MultiOutputMixin, RegressorMixin, Learner):
         if start is not None:
             begin = {"W": np.ascontiguousarray(start.reshape(y.shape[1], -1).T, dtype=np.float64)}
             begin |= {"b": np.zeros(y.shape[1])} if self.fit_intercept else {}
-        fitted = self._carry_out(
-            Task(program, table, self._optimizer(program, l1, cut, sweeps), l1=l1, l2=l2, start=begin)
-        )
+        steepest = 0.0 if few else self._steepest(rows, y - offset, weight)
+        optimizer = self._optimizer(program, l1, cut, until or Until(), steepest)
+        fitted = self._carry_out(Task(program, table, optimizer, l1=l1, l2=l2, start=begin))
         w = fitted.views["W"]
         b = fitted.views["b"] + offset - means @ w if self.fit_intercept else np.zeros(len(offset))
         if not (np.isfinite(w).all() and np.isfinite(b).all()):
@@ -97,15 +115,33 @@ class _LeastSquares(MultiOutputMixin, RegressorMixin, Learner):
         means = np.average(wide, axis=0, weights=weight)
         return wide - means, means, offset
 
-    def _optimizer(self, program: Margins, l1: float, cut: float | None, sweeps: int) -> Optimizer:
+    def _steepest(self, rows: Any, y: Array, weight: Array | None) -> float:
+        """Largest element of the gradient of the mean loss at zero."""
+        share = np.full(len(y), 1.0 / len(y)) if weight is None else weight / weight.sum()
+        return float(np.abs(rows.T @ (share[:, None] * y)).max(initial=0.0))
+
+    def _optimizer(self, program: Margins, l1: float, cut: float | None, until: Until, steepest: float) -> Optimizer:
         from trivium.program.optimizers.lbfgs import LBFGS
         from trivium.program.optimizers.owlqn import OWLQN
 
         if program.curved:
-            return Newton(program.place, tol=0.0, cut=cut, quadratic=True, positive=self.positive, sweeps=sweeps)
+            way: dict[str, Any] = {"sweeps": until.sweeps, "gap": until.gap, "flat": until.flat}
+            return Newton(program.place, tol=0.0, cut=cut, quadratic=True, positive=self.positive, **way)
         if self.positive:
             raise ValueError(f"positive=True takes at most {FEW_IN_LANES} columns with this plan, {FEW} without one")
-        return (OWLQN if l1 > 0 else LBFGS)(tol=1e-8, max_iter=10_000)
+        return (OWLQN if l1 > 0 else LBFGS)(tol=until.tol * steepest, max_iter=until.steps)
+
+    def _spent(self, fitted: Fitted) -> bool:
+        """Whether the run ended before it had come close enough."""
+        head = fitted.head
+        if len(head) == len(HEAD):
+            return bool(head[HEAD.index("unfinished")])
+        return fitted.record.stopped_by == "max_iter"
+
+    def _count(self, fitted: Fitted) -> int:
+        """Sweeps of coordinate descent, or steps."""
+        sweeps = fitted.head[HEAD.index("sweeps")] if len(fitted.head) == len(HEAD) else 0.0
+        return int(sweeps) or fitted.record.iterations
 
     def _set(self, single: bool) -> None:
         """Attributes in the shapes that scikit-learn gives them."""
@@ -123,7 +159,9 @@ class _LeastSquares(MultiOutputMixin, RegressorMixin, Learner):
 class LinearRegression(_LeastSquares):
     """Ordinary least squares; scikit-learn's ``LinearRegression``.
 
-    Singular values of the centred rows below ``tol`` times the largest count as 0.
+    Singular values of the centred rows below ``tol`` times the largest count as 0; of sparse rows with many columns
+    ``tol`` is the size of the last gradient beside the first. ``n_jobs`` threads where there is no ``plan``, which pay
+    for large data only. ``copy_X`` changes only how scikit-learn computes, not what: X is never overwritten.
 
     >>> LinearRegression().fit([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0]).predict([[4.0]]).round(6)
     array([9.])
@@ -160,7 +198,8 @@ class LinearRegression(_LeastSquares):
         """Fit to rows X with values y, (rows,) or (rows, targets). Returns self."""
         X, y, weight = self._taken(X, y, sample_weight)
         cut = max(self.tol**2, 1e-14)  # the matrix of squares has relative errors of this size
-        fitted = self._least_squares(X, y, weight, cut=None if self.positive else cut)
+        until = Until(tol=self.tol) if hasattr(X, "indptr") else Until()
+        fitted = self._least_squares(X, y, weight, cut=None if self.positive else cut, until=until)
         if len(fitted.head) > len(HEAD) and not hasattr(X, "indptr"):
             total = len(y) if weight is None else weight.sum()
             self.rank_ = int(fitted.head[HEAD.index("rank")])
@@ -168,9 +207,18 @@ class LinearRegression(_LeastSquares):
         self._set(y.ndim == 1)
         return self
 
+    def _threads(self) -> int | None:
+        return threads_of(self.n_jobs)
+
 
 class Ridge(_LeastSquares):
     """Least squares with L2; scikit-learn's ``Ridge``: ‖y − Xw‖² + alpha·‖w‖². ``alpha`` may be one a target.
+
+    Few columns are solved for directly, as by scikit-learn's ``cholesky``, whatever ``solver``, ``tol`` and
+    ``max_iter`` are. With ``positive``, ``tol`` bounds the derivatives of the summed objective and ``max_iter`` the
+    sweeps. Many columns take ``max_iter`` steps at most, until the gradient is ``tol`` of that at zero, as in
+    ``sparse_cg``, or a ten-thousandth of ``tol`` where ``solver`` says svd, cholesky or, for dense rows, auto.
+    ``copy_X`` changes only how scikit-learn computes, not what; nothing is random, so ``random_state`` has no effect.
 
     >>> Ridge(alpha=1e-9).fit([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0]).coef_.round(6)
     array([2.])
@@ -225,24 +273,38 @@ class Ridge(_LeastSquares):
             raise ValueError(f"Number of targets and number of penalties do not correspond: {len(alphas)} != {targets}")
         total = float(len(y) if weight is None else weight.sum())
         if len(set(alphas.tolist())) == 1:
-            fitted = self._least_squares(X, y, weight, (0.0, float(alphas[0]) / total))
+            runs = [self._least_squares(X, y, weight, (0.0, float(alphas[0]) / total), until=self._until(X, total))]
         else:
-            parts = []
+            parts, runs = [], []
             for k, alpha in enumerate(alphas.tolist()):
-                fitted = self._least_squares(X, y[:, k], weight, (0.0, alpha / total))
+                until = self._until(X, total)
+                runs.append(self._least_squares(X, y[:, k], weight, (0.0, alpha / total), until=until))
                 parts.append((self._w, self._b))
             self._w, self._b = (np.concatenate(each) for each in zip(*parts, strict=True))
-        direct = bool(len(fitted.head)) and fitted.record.clocks <= 2
-        self.n_iter_ = np.full(targets, max(1, fitted.record.iterations))
+        direct = len(runs[0].head) == len(HEAD) and not self.positive
+        counts = [max(1, self._count(one)) for one in runs]
+        self.n_iter_ = np.array(counts if len(counts) == targets else counts * targets)
         self.solver_ = "cholesky" if direct else "lbfgs"
+        if any(self._spent(one) for one in runs):
+            not_converged(self, self.max_iter or (MOST_SWEEPS if self.positive else MOST_STEPS))
         self._set(y.ndim == 1)
         return self
+
+    def _until(self, X: Any, total: float) -> Until:
+        exact = self.solver in ("svd", "cholesky") or (self.solver == "auto" and not hasattr(X, "indptr"))
+        tol = self.tol * (EXACT if exact else 1.0)
+        flat = self.tol / total if self.positive else None
+        return Until(self.max_iter or MOST_SWEEPS, None, flat, steps=self.max_iter or MOST_STEPS, tol=tol)
 
 
 class ElasticNet(_LeastSquares):
     """Least squares with L1 and L2; scikit-learn's ``ElasticNet``.
 
-    ``tol`` bounds the last moves of coordinate descent; they are made far smaller where that is cheap.
+    A fit ends as scikit-learn's: after a sweep whose largest move is at most ``tol`` of the largest coefficient, where
+    the duality gap is at most ``tol`` times the mean square of y; or after ``max_iter`` sweeps. Many columns take steps
+    of OWL-QN until the gap is as small. ``selection``, ``precompute`` and ``copy_X`` are accepted because they change
+    only how scikit-learn computes, not what: coordinates are taken in turn, on sums of squares, and X is never
+    overwritten; ``random_state`` then has no effect.
 
     >>> ElasticNet(alpha=0.1).fit([[1.0, 0.0], [2.0, 1.0], [3.0, 0.0]], [3.0, 5.0, 7.0]).coef_.round(3)
     array([1.791, 0.   ])
@@ -305,10 +367,10 @@ class ElasticNet(_LeastSquares):
         columns = y.reshape(len(y), -1)
         for k in range(columns.shape[1]):
             start = None if old is None else np.atleast_2d(old)[k]
-            fitted = self._least_squares(X, columns[:, k], weight, strengths, sweeps=most, start=start)
+            count, gap = self._one(X, columns[:, k], weight, strengths, most, start)
             parts.append((self._w, self._b))
-            sweeps.append(self._sweeps(fitted, most))
-            gaps.append(self._gap(X, columns[:, k], weight, strengths))
+            sweeps.append(max(1, count))
+            gaps.append(gap)
         self._w, self._b = (np.concatenate(each) for each in zip(*parts, strict=True))
         single = columns.shape[1] == 1
         self.n_iter_ = sweeps[0] if single else sweeps
@@ -316,14 +378,33 @@ class ElasticNet(_LeastSquares):
         self._set(single)
         return self
 
-    def _sweeps(self, fitted: Fitted, most: int) -> int:
-        """Sweeps, or steps, that were taken; warns where they did not suffice."""
-        head = fitted.head
-        newton = len(head) == len(HEAD)
-        count = int(head[HEAD.index("sweeps")]) if newton else fitted.record.iterations
-        if (newton and head[HEAD.index("unfinished")]) or (not newton and fitted.record.stopped_by == "max_iter"):
-            not_converged(self, most)
-        return max(1, min(count, most))
+    def _one(
+        self,
+        X: Any,
+        y: Array,
+        weight: Array | None,
+        strengths: tuple[float, float],
+        most: int,
+        start: Array | None,
+    ) -> tuple[int, float]:
+        """One target: sweeps, or steps, that were taken, and the gap; warns where ``most`` did not suffice."""
+        centre = np.average(y, weights=weight) if self.fit_intercept else 0.0
+        bound = self.tol * float(np.average((y - centre) ** 2, weights=weight))
+        rule = (self.tol, bound) if strengths[0] > 0 else None  # without L1 the gap says nothing
+        count, tol = 0, self.tol
+        while True:
+            until = Until(most, rule, steps=most - count, tol=tol)
+            fitted = self._least_squares(X, y, weight, strengths, until=until, start=start)
+            count += self._count(fitted)
+            gap = self._gap(X, y, weight, strengths)
+            by_sweeps = len(fitted.head) == len(HEAD)
+            ended = fitted.record.stopped_by not in ("converged", "max_iter")  # the last step was a rounding error's
+            if self._spent(fitted) or (count >= most and not by_sweeps and gap > bound):
+                not_converged(self, most)
+                return count, gap
+            if by_sweeps or rule is None or gap <= bound or ended or tol < LEAST:
+                return count, gap
+            start, tol = self._w[0].astype(np.float64), tol * 0.1
 
     def _gap(self, X: Any, y: Array, weight: Array | None, strengths: tuple[float, float]) -> float:
         """Duality gap of the mean objective at ``_w`` (Kim et al., *An interior-point method for l1*, 2007)."""
@@ -348,7 +429,7 @@ class ElasticNet(_LeastSquares):
 
 
 class Lasso(ElasticNet):
-    """Least squares with L1; scikit-learn's ``Lasso``.
+    """Least squares with L1; scikit-learn's ``Lasso``. See ``ElasticNet`` for what its parameters do.
 
     >>> Lasso(alpha=0.1).fit([[1.0, 0.0], [2.0, 1.0], [3.0, 0.0]], [3.0, 5.0, 7.0]).coef_.round(3)
     array([1.85, 0.  ])

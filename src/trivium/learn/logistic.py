@@ -49,7 +49,8 @@ class LogisticRegression(LinearClassifier):
     """Logistic regression of two classes, or multinomial; scikit-learn's ``LogisticRegression``.
 
     ``tol`` bounds the largest element of the gradient of the mean objective. ``plan`` None trains in this process.
-    ``partial_fit`` is an addition.
+    ``partial_fit`` is an addition. ``n_jobs`` has no effect, as in scikit-learn, nor has ``random_state``: nothing is
+    random. ``verbose`` logs a line at the end of each run (``logging``, INFO).
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)

@@ -3,9 +3,10 @@
     Σ sᵢ·lossᵢ/Σ sᵢ + alpha/(2·Σ sᵢ)·‖W‖₂²     over a batch
 
 The first weights are those that scikit-learn draws from the same ``random_state``, so that a fit whose batch holds all
-rows takes the same steps. Rows of smaller batches are drawn in an order of our own; ``shuffle=False`` is accepted, and
-they are shuffled all the same. The training loss of an epoch stops the run from inside (``Epochs``);
-``early_stopping`` runs an epoch at a time and scores between. Labels of several classes at once are not supported.
+rows takes the same steps; so does one with ``shuffle=False``, which takes rows in their order. Else rows of smaller
+batches are drawn in an order of our own. The training loss of an epoch stops the run from inside (``Epochs``), in
+blocks of ``KEPT`` epochs; ``early_stopping`` runs an epoch at a time and scores between. ``max_fun`` bounds the
+evaluations of ``lbfgs``. Labels of several classes at once are not supported.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from trivium.learn.running import Fitted, Task, steps_of
 from trivium.plan import Plan
 from trivium.program.mlp import Mlp
 from trivium.program.optimizers.base import Optimizer
-from trivium.program.optimizers.epochs import FIELDS, Epochs, Power, Velocity
+from trivium.program.optimizers.epochs import KEPT, Epochs, Ledger, Power, Velocity
 
 __all__ = ["CONSTRAINTS", "Perceptron", "active"]
 
@@ -78,6 +79,8 @@ class Perceptron(Learner):
     learning_rate_init: float
     power_t: float
     max_iter: int
+    max_fun: int
+    shuffle: bool
     random_state: Any
     tol: float
     warm_start: bool
@@ -168,22 +171,29 @@ class Perceptron(Learner):
 
         table = self._rows(X, y, weight)
         l2 = self.alpha / (len(y) if weight is None else float(weight.sum()))
-        method = LBFGS(tol=self.tol, max_iter=self.max_iter, precondition=False)
+        method = LBFGS(tol=self.tol, max_iter=self.max_iter, precondition=False, max_evaluations=self.max_fun)
         task = Task(program.for_data(table.spec), table, method, l2=l2, seed=seed, start=self._start())
         fitted = self._carry_out(task)
         self._keep(fitted)
         self.n_iter_ = max(1, fitted.record.iterations)
         self.loss_ = self._loss(X, y, weight, l2)
         if fitted.record.stopped_by == "max_iter":
-            not_converged(self, self.max_iter)
+            spent = self.n_iter_ < self.max_iter and fitted.record.clocks >= self.max_fun
+            not_converged(self, self.max_iter, f" max_fun={self.max_fun} evaluations were made." if spent else "")
 
     def _by_epochs(self, program: Mlp, X: Any, y: Array, weight: Array | None, seed: int, *, partly: bool) -> None:
         table = self._rows(X, y, weight)
-        epochs = 1 if partly else self.max_iter
-        fitted = self._epochs(program.for_data(table.spec), table, epochs, seed, resumed=partly)
+        program, most = program.for_data(table.spec), 1 if partly else self.max_iter
+        before: Ledger | None = None
+        count, done = 0, False
+        while count < most and not done:
+            epochs = min(KEPT, most - count)
+            tol = -math.inf if partly else self.tol
+            before = self._epochs(program, table, epochs, seed + count, tol, resumed=partly or count > 0, before=before)
+            count, done = count + self.n_iter_, bool(before.done)
+        self.n_iter_ = count
         if not partly and self.n_iter_ >= self.max_iter:
             not_converged(self, self.max_iter)
-        self._state = fitted.saved
 
     def _by_scores(self, program: Mlp, X: Any, y: Array, weight: Array | None, stream: Any, seed: int) -> None:
         """An epoch at a time, until the score of rows held out gets no better."""
@@ -200,8 +210,7 @@ class Perceptron(Learner):
         best, waited, count = (self.coefs_, self.intercepts_), 0, 0
         assert self.validation_scores_ is not None
         for count in range(1, self.max_iter + 1):
-            fitted = self._epochs(program, table, 1, seed + count, resumed=count > 1)
-            self._state = fitted.saved
+            self._epochs(program, table, 1, seed + count, -math.inf, resumed=count > 1)
             score = self._score_of(held, y_held, shares[1])
             self.validation_scores_.append(score)
             top = self.best_validation_score_
@@ -216,8 +225,21 @@ class Perceptron(Learner):
         if count == self.max_iter:
             not_converged(self, self.max_iter)
 
-    def _epochs(self, program: Mlp, table: Table, epochs: int, seed: int, *, resumed: bool) -> Fitted:
-        """Run ``epochs`` epochs at most; adds to the history. ``resumed``: with the optimizer's state of before."""
+    def _epochs(
+        self,
+        program: Mlp,
+        table: Table,
+        epochs: int,
+        seed: int,
+        tol: float,
+        *,
+        resumed: bool,
+        before: Ledger | None = None,
+    ) -> Ledger:
+        """Run ``epochs`` epochs at most, ``KEPT`` or fewer; adds to the history and gives what was written down.
+
+        ``resumed``: with the optimizer's state of before, and ``before`` the ledger of the same fit.
+        """
         rows, weight = len(table), table.columns.get("weight")
         batch = min(rows, AUTO if self.batch_size == "auto" else self.batch_size)
         if self.batch_size != "auto" and self.batch_size > rows:
@@ -234,12 +256,13 @@ class Perceptron(Learner):
             self._inner(steps, rows),
             steps=steps,
             most=epochs,
-            tol=-math.inf if epochs == 1 else self.tol * count,
+            tol=tol * count,
             patience=waits,
             adaptive=self.solver == "sgd" and self.learning_rate == "adaptive",
             penalised=True,
         )
-        saved = _resumed(getattr(self, "_state", None), optimizer) if resumed else None
+        state = getattr(self, "_state", None) if resumed else None
+        saved = None if state is None else optimizer.resumed(state, before)
         task = Task(
             program,
             table,
@@ -249,9 +272,11 @@ class Perceptron(Learner):
             l2=self.alpha / (batch * share),
             seed=seed,
             start=saved or self._start(),
+            shuffle=self.shuffle,
         )
         fitted = self._carry_out(task)
         self._keep(fitted)
+        self._state = fitted.saved
         ledger = optimizer.ledger(fitted.head)
         self.n_iter_ = int(ledger.epochs)
         self.loss_curve_ += (ledger.curve[: self.n_iter_] / count).tolist()
@@ -259,7 +284,7 @@ class Perceptron(Learner):
         self.t_ += rows * self.n_iter_
         if self.best_loss_ is not None:
             self.best_loss_ = min(self.best_loss_, *self.loss_curve_)
-        return fitted
+        return ledger
 
     def _inner(self, steps: int, rows: int) -> Optimizer:
         from trivium.program.optimizers.adam import Adam
@@ -325,14 +350,3 @@ def active(name: str, z: Array) -> Array:
 
         return np.asarray(expit(z))
     return np.exp(z) if name == "exp" else z
-
-
-def _resumed(saved: dict[str, Array] | None, optimizer: Epochs) -> dict[str, Array] | None:
-    """What an earlier run left behind, with an empty ledger of this run's length."""
-    if saved is None:
-        return None
-    kept = optimizer.inner.head_size
-    head = np.zeros(kept + len(FIELDS) + optimizer.most)
-    head[:kept] = saved["head"][:kept]
-    optimizer.begin(head)
-    return {**saved, "head": head}

@@ -26,6 +26,8 @@ Array = NDArray[Any]
 class MLPClassifier(ClassifierMixin, ClassCodes, Perceptron):
     """Multilayer perceptron for classes; scikit-learn's ``MLPClassifier``.
 
+    ``verbose`` logs a line at the end of each run (``logging``, INFO).
+
     >>> X, y = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 1, 0]
     >>> MLPClassifier((8,), solver="lbfgs", random_state=1).fit(X, y).predict(X)
     array([0, 1, 1, 0])
@@ -148,6 +150,8 @@ class MLPClassifier(ClassifierMixin, ClassCodes, Perceptron):
 
 class MLPRegressor(RegressorMixin, Perceptron):
     """Multilayer perceptron for values; scikit-learn's ``MLPRegressor``.
+
+    ``verbose`` logs a line at the end of each run (``logging``, INFO).
 
     >>> X = [[0.0], [1.0], [2.0], [3.0]]
     >>> model = MLPRegressor(hidden_layer_sizes=(8,), solver="lbfgs", random_state=0, max_iter=1000)

@@ -49,6 +49,7 @@ class Task:
     start: dict[str, NDArray[Any]] | None = None
     valid: Table | None = None
     patience: int | None = None
+    shuffle: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,17 @@ class Fitted:
     saved: dict[str, NDArray[Any]] | None = None  # what a next run takes to go on with the optimizer's state
 
 
-def carry_out(task: Task, plan: Plan | None) -> Fitted:
-    """Run ``task`` in this process (``plan`` None), or by ``plan`` in a run directory that is removed at the end."""
+def carry_out(task: Task, plan: Plan | None, threads: int | None = None) -> Fitted:
+    """Run ``task`` in this process (``plan`` None), or by ``plan`` in a run directory that is removed at the end.
+
+    ``threads`` of this process; None leaves their number to the size of the table.
+    """
     job = Job(
         task.program,
         task.table,
-        inline_plan(task.table) if plan is None else fitting(_designed(plan, task), len(task.table), task.batch_size),
+        inline_plan(task.table, threads)
+        if plan is None
+        else fitting(_designed(plan, task), len(task.table), task.batch_size),
         stopping=Stopping(epochs=task.epochs, patience=task.patience),
         optimizer=task.optimizer,
         batch_size="full" if task.batch_size is None else task.batch_size,
@@ -76,12 +82,15 @@ def carry_out(task: Task, plan: Plan | None) -> Fitted:
         seed=task.seed,
         start=task.start,
         valid=task.valid,
+        shuffle=task.shuffle,
     )
     return _inline(job) if plan is None else _planned(job)
 
 
-def inline_plan(table: Table) -> Plan:
-    """One lane; all cores only for large tables, in the main thread of a main process: others have their own."""
+def inline_plan(table: Table, threads: int | None = None) -> Plan:
+    """One lane and ``threads``; or all cores for large tables in the main thread of a main process, else one."""
+    if threads is not None:
+        return Plan("sequential", lanes=1, threads=threads)
     spec = table.spec
     alone = (
         multiprocessing.current_process().name == "MainProcess"
@@ -125,12 +134,12 @@ def _inline(job: Job) -> Fitted:
 
 
 def _planned(job: Job) -> Fitted:
-    from trivium.running.session import default, load_params
+    from trivium.running.session import load_params, run_beside
     from trivium.runtime.store import checkpoints
 
     folder = Path(tempfile.mkdtemp(prefix="trivium-fit-", dir=_room(job)))
     try:
-        record = default().run(replace(job, out=folder / "run"))
+        record = run_beside(replace(job, out=folder / "run"))
         saved = _whole(checkpoints(folder / "run")[-1], job)
         return Fitted(load_params(folder / "run"), saved["head"], saved["slots"], record, saved)
     finally:

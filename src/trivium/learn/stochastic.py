@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from trivium.data.table import Table
-from trivium.learn.base import LinearClassifier
+from trivium.learn.base import LinearClassifier, threads_of
 from trivium.learn.gradients import CONSTRAINTS, Stochastic
 from trivium.plan import Plan
 
@@ -26,7 +26,8 @@ Array = NDArray[Any]
 class SGDClassifier(LinearClassifier, Stochastic):
     """Linear classifier by stochastic gradients, one against the rest; scikit-learn's ``SGDClassifier``.
 
-    ``batch_size`` rows a step, and ``plan``, are additions.
+    ``batch_size`` rows a step, and ``plan``, are additions. ``n_jobs`` threads where there is no ``plan``, which pay
+    for large data only. ``verbose`` logs a line at the end (``logging``, INFO).
 
     >>> SGDClassifier(random_state=0).fit([[-2.0], [-1.0], [1.0], [2.0]], [0, 0, 1, 1]).predict([[3.0]])
     array([1])
@@ -149,6 +150,9 @@ class SGDClassifier(LinearClassifier, Stochastic):
         balance = np.where(signs > 0, factors, factors if count == 2 else 1.0)
         return Table({**table.columns, "balance": balance})
 
+    def _threads(self) -> int | None:
+        return threads_of(self.n_jobs)
+
     def _keep(self, X: Any) -> None:
         coef, intercept = self._weights_found
         del self._weights_found
@@ -183,7 +187,7 @@ class SGDClassifier(LinearClassifier, Stochastic):
 class SGDRegressor(RegressorMixin, Stochastic):
     """Linear regression by stochastic gradients; scikit-learn's ``SGDRegressor``.
 
-    ``batch_size`` rows a step, and ``plan``, are additions.
+    ``batch_size`` rows a step, and ``plan``, are additions. ``verbose`` logs a line at the end (``logging``, INFO).
 
     >>> model = SGDRegressor(random_state=0, eta0=0.1, tol=1e-4).fit([[-1.0], [0.0], [1.0]], [-2.0, 0.0, 2.0])
     >>> model.predict([[0.5]]).round(1)

@@ -37,7 +37,8 @@ WIDTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
 class LinearSVC(LinearClassifier):
     """Linear support vector classification; scikit-learn's ``LinearSVC``.
 
-    ``dual`` is accepted and changes nothing, but where scikit-learn refuses it.
+    ``dual`` is accepted and changes nothing, but where scikit-learn refuses it; nothing is random, so ``random_state``
+    has no effect. ``verbose`` logs a line at the end of each run (``logging``, INFO).
 
     >>> LinearSVC().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]).predict([[2.5]])
     array([1])
@@ -97,11 +98,10 @@ class LinearSVC(LinearClassifier):
         X, y, sample_weight = self._unwrapped(X, y, sample_weight)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64, order="C", accept_large_sparse=False)
         codes = self._encoded(y)
-        weight = self._weights(sample_weight, X)
-        total = float(len(y) if weight is None else weight.sum())
-        strength = 1.0 / (self.C * total)
+        table, program = self._problem(X, y, codes, self._weights(sample_weight, X))
+        weight: Any = table.columns.get("weight")  # those that the mean loss is over
+        strength = 1.0 / (self.C * float(len(y) if weight is None else weight.sum()))
         l1, l2 = (strength, 0.0) if self.penalty == "l1" else (0.0, strength)
-        table, program = self._problem(X, y, codes, weight)
         if self.max_iter == 0:
             outputs = program.outputs
             self.coef_, self.intercept_, self.n_iter_ = np.zeros((outputs, X.shape[1])), np.zeros(outputs), 0

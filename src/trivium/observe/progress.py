@@ -58,6 +58,11 @@ class SafeStream(io.TextIOBase):
             except (OSError, ValueError) as error:
                 self._drop(error)
 
+    @property
+    def open(self) -> bool:
+        """Whether anybody takes what is written."""
+        return self._stream is not None
+
     def isatty(self) -> bool:
         """Whether a person looks at it."""
         return self._stream is not None and not self._stream.closed and self._stream.isatty()

@@ -18,6 +18,7 @@ What these functions raise, or return that cannot be used, is a ``ProgramError``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -274,7 +275,7 @@ class LossKernel(Kernel):
     def evaluate(self, a: NDArray[Any], ready: tuple[Batch, Piece | None]) -> NDArray[np.float64]:
         """Sums of rows, weight, loss, and ``correct`` where ``aux`` has it."""
         sums = self.measure(a, ready)
-        return np.array([sums["rows"], sums["weight"], sums["loss"], sums.get("correct", 0.0)])
+        return np.array([sums["rows"], sums["weight"], sums["loss"], sums.get("correct", math.nan)])
 
     def predict(self, a: NDArray[Any], ready: tuple[Batch, Piece | None]) -> NDArray[Any]:
         """What the ``predict`` function says of each row."""

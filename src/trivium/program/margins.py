@@ -16,7 +16,7 @@ Rows are taken in tiles, so that what lies between features and sums stays in ca
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -255,8 +255,11 @@ class MarginsKernel(Kernel):
     # -- Δ ------------------------------------------------------------------------------------------------------------
     def delta(self, a: Array, ready: Ready, out: Array, key: int) -> tuple[float, float, float]:  # noqa: ARG002  nothing is random
         """Σ weight·(gradient, and curvature with ``curved``)."""
-        with nullcontext() if self._small else held().at(self._threads):
+        with self._hold():
             return self._sums(a, ready, out)
+
+    def _hold(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self._small else held().at(self._threads)
 
     def _sums(self, a: Array, ready: Ready, out: Array) -> tuple[float, float, float]:
         out[:] = 0
@@ -345,6 +348,10 @@ class MarginsKernel(Kernel):
     # -- looking ------------------------------------------------------------------------------------------------------
     def evaluate(self, a: Array, ready: Ready) -> NDArray[np.float64]:
         """Sums of rows, weight, loss and right answers (0 for values)."""
+        with self._hold():
+            return self._looks(a, ready)
+
+    def _looks(self, a: Array, ready: Ready) -> NDArray[np.float64]:
         sums = np.zeros(4)
         for tile in ready.tiles:
             x = self._wide(tile.x)
@@ -367,7 +374,8 @@ class MarginsKernel(Kernel):
 
     def predict(self, a: Array, ready: Ready) -> Array:
         """The outputs (rows, outputs)."""
-        found = [self._outputs(a, self._wide(tile.x)) for tile in ready.tiles]
+        with self._hold():
+            found = [self._outputs(a, self._wide(tile.x)) for tile in ready.tiles]
         return np.concatenate([np.zeros((0, self._place.outputs)), *found])
 
 

@@ -29,6 +29,7 @@ SAMPLE_ROWS = 10_000
 CHECKS = 10  # looks at the target loss, at least
 FULL = "full"
 IN_MEMORY = "memory"
+LANES = 8  # of a plan that says nothing
 
 
 class Rows(Protocol):
@@ -106,7 +107,18 @@ def settled(job: Job) -> Job:
         job = replace(job, **tables, reading=reading)
     if told != job.sources:
         job = replace(job, sources=told)
+    job = _with_few_rows(job)
     return _designed(job) if job.plan.design == "auto" else job
+
+
+def _with_few_rows(job: Job) -> Job:
+    """With a lane a row where there are fewer rows than lanes, and nobody asked for so many."""
+    rows, plan = job.data, job.plan
+    assert isinstance(rows, Table)
+    left = len(rows) - round(len(rows) * (held_share(job) or 0.0))
+    if plan.lanes != LANES or not 0 < left < plan.lanes:
+        return job
+    return replace(job, plan=replace(plan, lanes=left, workers=plan.workers and min(plan.workers, left)))
 
 
 def _sources(job: Job, share: float | None) -> dict[str, Any]:

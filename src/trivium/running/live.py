@@ -18,6 +18,7 @@ from trivium.errors import RunError, StoppedError, TriviumError, UsageError
 from trivium.record import Observer, Record
 from trivium.running.ending import failure, final_params, in_words, params_digest
 from trivium.running.job import Job, Prepared, prepare, settled
+from trivium.running.recalling import needs_trust
 from trivium.running.remembering import open_run, unmake_run, write_result
 from trivium.running.staffing import RETRY
 from trivium.running.starting import first_version
@@ -99,6 +100,8 @@ class Live:
         self._thread.join(5.0)
         if self._error is not None:
             raise self._error
+        if self._record is None:
+            raise RunError(f"{self.path} ended without a record or an error; see its events.jsonl, and start it anew")
         return self._record
 
     def result(self) -> Record:
@@ -134,7 +137,7 @@ class Live:
     def _main(self) -> None:
         try:
             self._record = self._drive()
-        except Exception as error:
+        except BaseException as error:  # sys.exit too: else nobody would ever hear of it
             self._error = error
             if isinstance(error, TriviumError):  # its words say it all; its frames would hold the run's memory
                 log.debug("the run failed", exc_info=error)
@@ -290,7 +293,8 @@ class Live:
         if stop.error.startswith("diverged") or stop.kind == "stopped":
             return ""
         if _has_checkpoint(self.job.folder):
-            return f"; to go on from the last checkpoint: trivium resume {self.job.folder}"
+            trust = " --trust" if needs_trust(self.job.folder) else ""
+            return f"; to go on from the last checkpoint: trivium resume {self.job.folder}{trust}"
         return "; nothing was saved yet: start it anew"
 
     def _finish(

@@ -1,8 +1,8 @@
 """From a run's directory back to what is used: its program, its parameters, and how its data were read.
 
 Models by name are made anew from their name and options; programs of a person's own from the file and name that they
-came from, or from ``program.pkl`` where they came from Python. To unpickle is to run whatever the file says, so that is
-done only for who says that the run can be trusted.
+came from, or from ``program.pkl`` where they came from Python. To import or to unpickle is to run whatever the file
+says, and the directory says which file: so that is done only for who says that the run can be trusted.
 """
 
 from __future__ import annotations
@@ -21,10 +21,23 @@ from trivium.errors import UsageError
 from trivium.program.params import Layout
 from trivium.program.program import Program
 
-__all__ = ["Recalled", "is_named", "options_of", "program_of", "reading_of", "recall", "rows_of", "spec_of", "told"]
+__all__ = [
+    "Recalled",
+    "is_named",
+    "needs_trust",
+    "options_of",
+    "program_of",
+    "reading_of",
+    "recall",
+    "reference",
+    "rows_of",
+    "spec_of",
+    "told",
+]
 
 PICKLE = "program.pkl"
 HIDDEN = "spec"  # the field of a program that the data fill
+TRUST = "if you trust whoever made this run, give --trust (in Python 'trust=True')"
 
 
 @dataclass(frozen=True)
@@ -72,11 +85,30 @@ def _plain(value: Any) -> bool:
 
 def is_named(program: Program) -> bool:
     """Whether its name, with its settings, makes the same program again."""
+    if _is_own(program.name):
+        return False
     try:
         made = _made(program.name, options_of(program) or {})
     except (UsageError, TypeError):
         return False
     return type(made) is type(program) and options_of(made) == options_of(program) is not None
+
+
+def _is_own(name: str) -> bool:
+    """Whether ``trivium.program.models.model`` would import something to make it."""
+    return bool(set("./") & set(name.rpartition(":")[0] or name))
+
+
+def reference(name: str) -> str:
+    """``name`` of a model; that of a file from the root on, since it is looked for from other folders later.
+
+    >>> reference("mlp:8"), reference("/programs/mine.py:net"), reference("package.module:net")
+    ('mlp:8', '/programs/mine.py:net', 'package.module:net')
+    """
+    where, colon, attribute = name.rpartition(":")
+    if not (_is_own(name) and colon and (where.endswith(".py") or "/" in where)):
+        return name
+    return f"{Path(where).expanduser().absolute()}:{attribute}"
 
 
 def _made(name: str, options: Mapping[str, Any]) -> Program:
@@ -92,23 +124,32 @@ def _made(name: str, options: Mapping[str, Any]) -> Program:
 
 
 def program_of(run: Path, *, trust: bool = False) -> Program:
-    """The program that ``run`` was started with; UsageError where it can only be unpickled and is not trusted."""
+    """The program that ``run`` was started with; UsageError where that needs trust, and there is none."""
     from trivium.program.models import model
 
     about = told(run, "plan.json", "model", "sources")
-    sources = about["sources"] or {}
-    if sources.get("model"):
-        made: Program = model(sources["model"])
-        options = about.get("model_options")
-        return _made(made.name, options) if options and is_named(made) else made
-    if (run / PICKLE).exists():
+    given = (about["sources"] or {}).get("model")
+    if not given and (run / PICKLE).exists():
         if not trust:
-            raise UsageError(
-                f"{run / PICKLE} holds the program as a pickle, and to read it is to run it; if you trust whoever made "
-                "this run, give trust=True (--trust)"
-            )
+            raise UsageError(f"{run / PICKLE} holds the program as a pickle, and to read it is to run it; {TRUST}")
         return _unpickled(run / PICKLE)
-    return _made(about["model"], about.get("model_options") or {})
+    name, options = str(given or about["model"]), about.get("model_options")
+    if _is_own(name) and not trust:
+        raise UsageError(
+            f"{run / 'plan.json'} names the program {name}, and to load it is to run what is written there; {TRUST}"
+        )
+    made = model(name)
+    return _made(made.name, options) if options and is_named(made) else made
+
+
+def needs_trust(run: Path) -> bool:
+    """Whether ``program_of`` makes the program of ``run`` only for who trusts it; False where it makes none."""
+    try:
+        about = told(run, "plan.json", "model", "sources")
+    except UsageError:
+        return False
+    given = (about["sources"] or {}).get("model")
+    return _is_own(str(given or about["model"])) or (not given and (run / PICKLE).exists())
 
 
 def _unpickled(path: Path) -> Program:

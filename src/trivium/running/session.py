@@ -32,6 +32,7 @@ __all__ = [
     "load_params",
     "resume",
     "run",
+    "run_beside",
     "warm",
     "yardstick",
 ]
@@ -96,14 +97,22 @@ class Session:
 
 
 _implicit: list[Session] = []
+_listing = threading.Lock()  # held by whoever reads or changes the list, and never for longer
+os.register_at_fork(before=_listing.acquire, after_in_parent=_listing.release, after_in_child=_listing.release)
 
 
 def default() -> Session:
     """The implicit session of this process."""
-    if not _implicit or _implicit[0].owner != os.getpid():  # a fork has its parent's, and must not touch it
-        _implicit[:] = [Session()]
-        atexit.register(_implicit[0].close)
-    return _implicit[0]
+    return _held()[0]
+
+
+def _held() -> tuple[Session, ...]:
+    """The implicit sessions of this process, at least one."""
+    with _listing:
+        if not _implicit or _implicit[0].owner != os.getpid():  # a fork has its parent's, and must not touch it
+            _implicit[:] = [Session()]
+            atexit.register(_implicit[0].close)
+        return tuple(_implicit)
 
 
 def warm(*, xla: bool) -> None:
@@ -118,21 +127,27 @@ def begin(job: Job, observer: Observer | None = None) -> Live:
 
 def begin_beside(job: Job, observer: Observer | None = None) -> Live:
     """As ``begin``, but where the implicit session has a run going on, in another one that is kept likewise."""
-    default()
-    for held in tuple(_implicit):
+    for held in _held():
         try:
             return held.begin(job, observer)
         except BusyError:
             continue
     other = Session()
-    _implicit.append(other)
+    live = other.begin(job, observer)  # before it is listed: nobody else can take it
+    with _listing:
+        _implicit.append(other)
     atexit.register(other.close)
-    return other.begin(job, observer)
+    return live
 
 
 def run(job: Job, observer: Observer | None = None) -> Record:
     """Run ``job`` to its end."""
     return default().run(job, observer)
+
+
+def run_beside(job: Job, observer: Observer | None = None) -> Record:
+    """As ``run``, but beside what else goes on in this process: threads may each call it at the same time."""
+    return begin_beside(job, observer).result()
 
 
 def yardstick(job: Job, threads: int, seconds: float) -> float:
@@ -165,14 +180,22 @@ def load_params(path: Path | str) -> dict[str, NDArray[Any]]:
 
 
 def resume(
-    path: Path | str, observer: Observer | None = None, job: Job | None = None, *, session: Session | None = None
+    path: Path | str,
+    observer: Observer | None = None,
+    job: Job | None = None,
+    *,
+    session: Session | None = None,
+    trust: bool = False,
 ) -> Live:
-    """Go on from the newest checkpoint of ``path``. ``job`` is needed where the data did not come from files."""
+    """Go on from the newest checkpoint of ``path``. ``job`` is needed where the data did not come from files.
+
+    ``trust`` is needed without ``job`` where the program is one's own, see ``trivium.running.recalling``.
+    """
     folder = Path(path)
     if not (folder / "checkpoints").exists():
         raise UsageError(f"{folder} has no checkpoint to go on from; start the run anew")
     if job is None:
-        job = remembered_job(folder)
+        job = remembered_job(folder, trust=trust)
     check_data(folder, job)
     observer = observer or SilentObserver()
     store = RunStore(folder, 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,16 +24,18 @@ EVERY = 0.5  # seconds between two looks
 GIB = 1 << 30
 
 
-def pss(pid: int, proc: Path = Path("/proc")) -> int:
-    """The proportional set size of process ``pid`` in bytes; 0 where it is gone or may not be looked at."""
+def pss(pid: int, proc: Path = Path("/proc")) -> int | None:
+    """The proportional set size of process ``pid`` in bytes; 0 where it is gone, None where it may not be looked at."""
     try:
         text = (proc / str(pid) / "smaps_rollup").read_text(encoding="ascii")
-    except (OSError, ValueError):
+    except ProcessLookupError:
         return 0
+    except (OSError, ValueError):
+        return None if (proc / str(pid)).exists() else 0
     for line in text.splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
-    return 0
+    return None if text else 0
 
 
 @dataclass
@@ -50,16 +53,20 @@ class Cage:
         groups: Path = Path("/sys/fs/cgroup"),
         mine: Path = Path("/proc/self/cgroup"),
     ) -> Cage | None:
-        """A group of at most ``limit`` bytes; None where this process may not make one."""
+        """A new group of at most ``limit`` bytes; None where this process may not make one, or there is one."""
         for place, version in _parents(groups, mine):
             made = cls(place / name, version)
             try:
                 made.place.mkdir()
+            except OSError as error:  # one that is there already is another's: hands off
+                log.debug("no memory control group in %s: %s", place, error)
+                continue
+            try:
                 bound = "memory.max" if version == 2 else "memory.limit_in_bytes"
                 (made.place / bound).write_text(str(limit), encoding="ascii")
                 return made
             except OSError as error:
-                log.debug("no memory control group in %s: %s", place, error)
+                log.debug("the memory control group %s takes no bound: %s", made.place, error)
                 with contextlib.suppress(OSError):
                     made.place.rmdir()
         return None
@@ -119,11 +126,13 @@ class Keeper:
     most: dict[int, int] = field(default_factory=dict)
     cages: list[Cage] = field(default_factory=list)
     _next: float = 0.0
+    _blind: bool = False  # that somebody cannot be looked at was said
 
     def start(self) -> None:
         """Put each into a group of its own, where that can be done."""
+        name = f"trivium-{os.getpid()}-{secrets.token_hex(4)}"  # a process may have several runs at a time
         for number, seat in enumerate(self.seats):
-            cage = Cage.make(f"trivium-{os.getpid()}-{number}", self.limit)
+            cage = Cage.make(f"{name}-{number}", self.limit)
             if cage is None:
                 return
             self.cages.append(cage)
@@ -139,10 +148,25 @@ class Keeper:
             if seat.dead or seat.killed:
                 continue
             used = pss(seat.pid)
+            if used is None:
+                self._tell_blind(seat)
+                continue
             self.most[seat.pid] = max(self.most.get(seat.pid, 0), used)
             if used > self.limit:
                 seat.killed = f"held {used / GIB:.2f} GiB, and memory_per_worker is {self.limit / GIB:.2f} GiB"
                 seat.kill()
+
+    def _tell_blind(self, seat: Seat) -> None:
+        """Once: nobody keeps the bound of ``seat``, unless the kernel does."""
+        if self._blind or seat.caged is not None:
+            return
+        self._blind = True
+        log.warning(
+            "memory_per_worker=%d is not enforced: /proc/%d/smaps_rollup cannot be read, and no memory control group "
+            "can be made; run where one of them is allowed, or watch the memory yourself",
+            self.limit,
+            seat.pid,
+        )
 
     def close(self) -> None:
         """Remove the groups."""

@@ -8,7 +8,6 @@ the socket closes, the driver's process is gone.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import gc
 import logging
 import os
@@ -16,12 +15,14 @@ import pickle
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from trivium.core.messages import Apply, Failed, Reply
 from trivium.core.role import Address, PeerLost, Role, Send, Work
 from trivium.core.spans import IDLE, Spans
 from trivium.data.table import Csr, Mapped, Table
+from trivium.errors import DataError
 from trivium.runtime import board as boards
 from trivium.runtime.board import Board
 from trivium.runtime.host import RoleHost, told
@@ -45,10 +47,11 @@ from trivium.runtime.store import RunStore
 __all__ = ["ChildHost", "Launch", "ShippedTable", "main", "receive_launch", "send_launch"]
 
 log = logging.getLogger(__name__)
-MOST_FDS = 64  # memory of the node, its data, and the files of mapped rows
+MOST_FDS = 250  # memory of the node, its data, and the files of mapped rows; the kernel's limit is 253 a message
 _shelf = KernelShelf()  # of this process, over all its runs
 HARD_END = 1.0  # seconds after the orphan timeout, and a process that cannot come to an end is ended
 SHOW_EVERY = 0.02
+MOST_FRAMES = 100  # of a thread
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,15 @@ class Launch:
 
 
 def send_launch(link: socket.socket, launch: bytes, fds: list[int], within: float = 10.0) -> None:
-    """Hand a launch to a child; OSError if it is gone, or does not take it ``within`` so many seconds."""
+    """Hand a launch to a child; OSError if it is gone, or does not take it ``within`` so many seconds.
+
+    DataError where there are more descriptors than can be sent at once.
+    """
+    if len(fds) > MOST_FDS:
+        raise DataError(
+            f"the rows lie in too many files: a worker is handed {len(fds)} descriptors, and at most {MOST_FDS} can be "
+            "handed over; train on fewer columns (each is a file of the cache, in training, validation and test rows)"
+        )
     link.settimeout(within)
     socket.send_fds(link, [FRAME.pack(len(launch))], fds)
     link.sendall(launch)
@@ -195,10 +206,29 @@ class _Watch(threading.Thread):
         os.close(self._over)
 
 
+def write_stacks(fd: int) -> None:
+    """Write where each thread is to ``fd``, its innermost frame first, as ``faulthandler`` would.
+
+    That one walks the frames of threads that run, and may meet one that is just being left: a process that was only
+    asked where it is died of it. This runs with the interpreter's lock, between two steps of the main thread, which
+    never waits for long; whoever keeps the lock to himself is not seen.
+    """
+    parts = []
+    for ident, frame in sys._current_frames().items():  # noqa: SLF001 - there is no other way to other threads' frames
+        lines = [f"Thread 0x{ident:016x} (most recent call first):"]
+        here: FrameType | None = frame
+        while here is not None and len(lines) < MOST_FRAMES:
+            lines.append(f'  File "{here.f_code.co_filename}", line {here.f_lineno} in {here.f_code.co_name}')
+            here = here.f_back
+        parts.append("\n".join(lines) + "\n")
+    with contextlib.suppress(OSError):
+        os.write(fd, "\n".join(parts).encode(errors="replace"))
+
+
 def main(payload: bytes, fds: list[int]) -> None:  # noqa: ARG001 - the zygote's contract
     """Entry of a forked process: ``fds[0]`` is the link to the driver's process, ``fds[1]`` takes stacks."""
     link = socket.socket(fileno=fds[0])
-    faulthandler.register(signal.SIGUSR1, file=fds[1], all_threads=True)
+    signal.signal(signal.SIGUSR1, lambda _signum, _frame: write_stacks(fds[1]))
     allowed = os.sched_getaffinity(0)
     gc.set_threshold(50_000, 20, 50)  # a step makes few cycles: look for them seldom
     while True:

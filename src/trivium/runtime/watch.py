@@ -198,7 +198,7 @@ class Watch:
 def innermost(stack: str) -> str:
     """Where the computing thread of a written stack is: its two innermost frames outside of the platform's hands.
 
-    Of the threads that ``faulthandler`` writes, the one that carries work out has ``carry_out`` in it.
+    Of the threads that a child writes, the one that carries work out has ``carry_out`` in it.
     """
     for thread in stack.split("\n\n"):
         frames = re.findall(r'File "([^"]*)", line (\d+) in (\S+)', thread)

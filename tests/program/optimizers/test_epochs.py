@@ -69,12 +69,19 @@ def test_the_loss_may_have_the_penalty_in_it():
 
 
 def test_mean_of_the_iterates():
-    optimizer = Epochs(SGD(0.1), steps=1, most=10, average=3.0)
+    optimizer = Epochs(SGD(0.1), steps=1, most=10, average=3.0, rows=2)
     iterates, state = drive(optimizer, [1.0] * 6)
     np.testing.assert_allclose(state.slots[-1], np.mean(iterates[1:], axis=0))
     later = Epochs(SGD(0.1), steps=1, most=10, average=0.0, mean=(5.0, state.slots[-1].copy()))
     more, after = drive(later, [1.0] * 2, iterates[-1])
     np.testing.assert_allclose(after.slots[-1], np.mean(iterates[1:] + more, axis=0))
+
+
+def test_a_head_holds_the_losses_of_the_last_epochs_only():
+    assert Epochs(SGD(0.1), steps=1, most=10**9).head_size < 1000
+    optimizer = Epochs(SGD(0.1), steps=1, most=50, kept=4)
+    _, state = drive(optimizer, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert optimizer.ledger(state.head).curve.tolist() == [5.0, 6.0, 3.0, 4.0]
 
 
 @pytest.mark.parametrize(("nesterov", "peer"), [(False, Momentum), (True, Nesterov)])

@@ -17,6 +17,7 @@ from trivium.errors import DataError
 __all__ = ["CsvFile", "check_same", "head_of", "is_packed"]
 
 PIECE = 1 << 16  # bytes of a sample from the middle; of a step of a search
+LONGEST_LINE = 64 << 20  # bytes
 _PACKED_BLOCK = 4 << 20  # unpacked bytes that are parsed at a time
 _COUNTED = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -26,6 +27,10 @@ _WIDE = (b"\xff\xfe", b"\xfe\xff")
 def head_of(places: Places, place: Place, size: int) -> bytes:
     """The first ``size`` unpacked bytes. Raises ``DataError`` where they are not UTF-8 text."""
     head = places.stream(place).head(size)
+    if len(head) == size and b"\n" not in head and b"\r" not in head:  # so many columns that their names alone are more
+        head = places.stream(place).head(LONGEST_LINE)
+        if b"\n" not in head and b"\r" not in head:
+            raise DataError(f"{place.path}: line 1 is longer than {LONGEST_LINE} bytes; check how it was written")
     if head.startswith(_WIDE):
         raise DataError(f"{place.path}: is UTF-16 text, expected UTF-8; convert it (iconv -f UTF-16 -t UTF-8)")
     if b"\0" in head[:4096]:
@@ -96,17 +101,26 @@ class CsvFile:
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
         """(first byte, whole records) of a packed file."""
-        held, start, skip = b"", self.body, self.body
+        held, start, skip, want = b"", self.body, self.body, _PACKED_BLOCK
         for piece in self.places.stream(self.place):
             if skip >= len(piece):
                 skip -= len(piece)
                 continue
             held += piece[skip:]
             skip = 0
-            end = _last_even_line_end(held) if len(held) >= _PACKED_BLOCK else 0
+            if len(held) < want:
+                continue
+            end = _last_even_line_end(held)
             if end:
                 yield start, held[:end]
-                held, start = held[end:], start + end
+                held, start, want = held[end:], start + end, _PACKED_BLOCK
+            elif len(held) > LONGEST_LINE:
+                raise DataError(
+                    f"{self.place.path}: a line from byte {start} on is longer than {LONGEST_LINE} bytes, or has a "
+                    "quote that is never closed; correct it"
+                )
+            else:
+                want = 2 * len(held)  # a long line: looked through again when there is twice as much
         if held:
             yield start, held
 

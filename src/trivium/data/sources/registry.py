@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from trivium.data.frame import Source
     from trivium.data.sources.places import Places
 
-__all__ = ["source_of"]
+__all__ = ["source_of", "takes"]
 
 _HOME = {
     "arrow": ("columnar", "ColumnarSource"),
@@ -34,6 +34,11 @@ _TAKES = {
     "features": ("libsvm",),
     "resize": ("images",),
 }
+
+
+def takes(kind: str, option: str) -> bool:
+    """Whether sources of format ``kind`` have a use for ``option``."""
+    return kind in _TAKES[option]
 
 
 def source_of(kind: str, places: Places, given: dict[str, Any]) -> Source:

@@ -40,7 +40,7 @@ def options_of(name: str) -> tuple[str, ...]:
     """The options that ``name`` takes.
 
     >>> options_of("lbfgs")
-    ('tol', 'memory', 'ftol', 'precondition', 'max_iter')
+    ('tol', 'memory', 'ftol', 'precondition', 'max_iter', 'max_evaluations')
     """
     return tuple(field.name for field in fields(family(name)))  # type: ignore[arg-type]  # all are dataclasses
 

@@ -6,7 +6,8 @@ loss with the best one so far; ``patience`` epochs in a row without an improveme
 *Acceleration of stochastic approximation by averaging*, 1992), and it writes down the loss of each epoch.
 
 Everything is in the optimizer's head, so that it survives a crash and does not depend on workers. A must be in one
-shard.
+shard. Each version has a head of its own, which each step copies: the losses of the last ``KEPT`` epochs are all that
+it holds, and longer runs are made in blocks of so many epochs (``Ledger.carried``).
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from trivium.program.optimizers.base import Flat, Optimizer, State, Step
 from trivium.program.optimizers.first_order import FirstOrder
 from trivium.program.optimizers.schedules import Schedule, as_schedule
 
-__all__ = ["Epochs", "Ledger", "Power", "RowRate", "Scaled", "Velocity"]
+__all__ = ["KEPT", "Epochs", "Ledger", "Power", "RowRate", "Scaled", "Velocity"]
 
 LEAST_RATE = 1e-6
 DIVISOR = 5.0
+KEPT = 512  # losses of epochs in a head
 FIELDS = ("clock", "epochs", "loss", "weight", "best", "waited", "factor", "done", "averaged")
 
 
@@ -128,7 +130,7 @@ class Velocity(FirstOrder):
 
 @dataclass
 class Ledger:
-    """The scalars that ``Epochs`` keeps, by name, and the losses of the epochs."""
+    """The scalars that ``Epochs`` keeps, by name, and the losses of the last epochs: of epoch i at i modulo length."""
 
     clock: float
     epochs: float
@@ -151,14 +153,20 @@ class Ledger:
         """Write the scalars."""
         head[: len(FIELDS)] = [getattr(self, name) for name in FIELDS]
 
+    def carried(self, head: NDArray[np.float64]) -> None:
+        """Write what a next run of the same fit must know, to a ledger that has begun."""
+        for name in ("best", "waited", "factor"):
+            head[FIELDS.index(name)] = getattr(self, name)
+
 
 @dataclass(frozen=True)
 class Epochs(Optimizer):
     """``inner`` with a stop; see the module.
 
     ``most`` epochs at most; ``tol`` −inf never stops earlier. ``penalised``: the loss includes l2. ``average``: rows
-    after which the mean of the iterates begins, None for no mean; it is the last slot. ``mean``: the count and the mean
-    of earlier runs.
+    after which the mean of the iterates begins, None for no mean; it is the last slot. They are counted from ``before``
+    rows of earlier runs, ``rows`` an epoch. ``mean``: the count and the mean of earlier runs. ``kept`` losses are
+    written down, or one for each epoch.
     """
 
     inner: Optimizer
@@ -170,9 +178,12 @@ class Epochs(Optimizer):
     penalised: bool = False
     average: float | None = None
     mean: tuple[float, Any] | None = None
+    rows: float = 1.0
+    before: float = 0.0
+    kept: int = KEPT
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "head_size", self.inner.head_size + len(FIELDS) + self.most)
+        object.__setattr__(self, "head_size", self.inner.head_size + len(FIELDS) + min(self.most, self.kept))
         object.__setattr__(self, "slots", self.inner.slots + (self.average is not None))
         object.__setattr__(self, "scalar_count", self.inner.scalar_count)
 
@@ -199,6 +210,16 @@ class Epochs(Optimizer):
         tail = head[self.inner.head_size :]
         tail[:] = 0
         tail[FIELDS.index("best")], tail[FIELDS.index("factor")] = math.inf, 1.0
+
+    def resumed(self, saved: dict[str, Any], before: Ledger | None = None) -> dict[str, Any]:
+        """What an earlier run ended with, with a ledger of this run's length: empty, or of a fit that goes on."""
+        kept = self.inner.head_size
+        head = np.zeros(self.head_size)
+        head[:kept] = saved["head"][:kept]
+        self.begin(head)
+        if before is not None:
+            before.carried(head[kept:])
+        return {**saved, "head": head}
 
     def finished(self, head: NDArray[np.float64]) -> bool:
         """Whether the loss has stopped improving, or all epochs are over."""
@@ -229,7 +250,7 @@ class Epochs(Optimizer):
     def _mean(self, ledger: Ledger, state: State, step: Step, out: Flat, new: State) -> None:
         new.slots[-1] = state.slots[-1]
         assert self.average is not None
-        if (step.clock + 1) * step.weight >= self.average:
+        if self.before + (step.clock + 1) * self.rows / self.steps >= self.average:
             ledger.averaged += 1
             new.slots[-1] += (out - state.slots[-1]) / ledger.averaged
 
@@ -242,8 +263,8 @@ class Epochs(Optimizer):
         if ledger.clock < self.steps:
             return
         mean = ledger.loss / ledger.weight if ledger.weight > 0 else math.nan
-        if ledger.epochs < self.most:
-            ledger.curve[int(ledger.epochs)] = mean
+        if len(ledger.curve):
+            ledger.curve[int(ledger.epochs) % len(ledger.curve)] = mean
         ledger.epochs += 1
         ledger.clock = ledger.loss = ledger.weight = 0.0
         ledger.waited = ledger.waited + 1 if mean > ledger.best - self.tol else 0

@@ -56,7 +56,10 @@ class Newton(Optimizer):
     ``positive`` keeps penalised coefficients at 0 or more. ``cut``: relative eigenvalues of the curvature that count as
     0 (the solution of least norm is then found by eigenvalues); None: Cholesky's factors. ``quadratic``: steps need no
     test.
-    ``sweeps`` most sweeps of coordinate descent in one step, ``within`` its relative tolerance.
+    ``sweeps`` most sweeps of coordinate descent, in one step, or where ``quadratic`` in all of them; ``within`` its
+    relative tolerance (of the energy of a sweep's largest move). ``gap`` of a quadratic of one output: instead, a sweep
+    ends it whose largest move is at most gap[0] of the largest coefficient, where the duality gap is at most gap[1].
+    ``flat``: instead, one in which no coordinate's derivative was larger.
     """
 
     place: Curvature
@@ -67,6 +70,8 @@ class Newton(Optimizer):
     quadratic: bool = False
     sweeps: int = 10_000
     within: float = 1e-20
+    gap: tuple[float, float] | None = None
+    flat: float | None = None
 
     needs_full_batch: ClassVar[bool] = True
     slots = 2  # the accepted point, the step
@@ -150,12 +155,18 @@ class Newton(Optimizer):
     def _solve(self, memo: dict[str, float], model: _Model, step: Step, spectrum: Array) -> tuple[Array, float]:
         """The step, flat, and what the model promises of it (not above 0); fills in ``spectrum``."""
         move, promised = np.zeros_like(model.theta), 0.0
-        memo |= {"sweeps": 0.0, "rank": 0.0}
+        memo |= {"sweeps": memo["sweeps"] if self.quadratic else 0.0, "rank": 0.0}
+        left, most = self.sweeps - int(memo["sweeps"]), 0
+        if left <= 0:
+            return model.spread(move), promised
+        memo["unfinished"] = 0.0
         for k in range(len(model.theta)):
             h, theta, slope = model.h[k if len(model.h) > 1 else 0], model.theta[k], model.slope[k]
             l1 = step.l1 * model.penal[k]
             if step.l1 > 0 or self.positive:
-                found = self._descend(memo, h, slope, theta, l1, model.penal[k])
+                found, used, converged = self._descend(model, k, l1, step.l2, left)
+                most = max(most, used)
+                memo["unfinished"] = max(memo["unfinished"], float(not converged))
             elif self.cut is not None:
                 found, values, rank = least_norm(h, -slope, self.place.constant, self.cut)
                 memo["rank"], spectrum[: len(values)] = max(memo["rank"], rank), values
@@ -163,22 +174,42 @@ class Newton(Optimizer):
                 found = solve(h, -slope)
             move[k] = found
             promised += float(slope @ found) + float(l1 @ (np.abs(theta + found) - np.abs(theta)))
+        memo["sweeps"] += most
         if self.place.kind == "joint":
             model.centre(move, step.l1 + step.l2)
         return model.spread(move), promised
 
-    def _descend(self, memo: dict[str, float], h: Array, slope: Array, theta: Array, l1: Array, penal: Array) -> Array:
-        from trivium.program.kernels.coordinates import descend
+    def _descend(self, model: _Model, k: int, l1: Array, l2: float, sweeps: int) -> tuple[Array, int, bool]:
+        """The step of output ``k`` by coordinate descent, the sweeps that it took, and whether they sufficed."""
+        h = np.ascontiguousarray(model.h[k if len(model.h) > 1 else 0])
+        theta, slope, penal = model.theta[k], model.slope[k], model.penal[k]
+        smooth = model.f - float(l1 @ np.abs(theta))
+        if self.quadratic and self.place.constant and penal[-1] == 0 and h[-1, -1] > 0:
+            pivot, side, last = h[-1, -1], h[:-1, -1] / h[-1, -1], slope[-1]  # the free intercept is eliminated
+            inner, rest = h[:-1, :-1] - np.outer(side, h[:-1, -1]), slope[:-1] - side * last
+            smooth -= 0.5 * last * last / pivot
+            found, used, converged = self._sweep(inner, rest, theta[:-1], penal[:-1], l1[:-1], l2, sweeps, smooth)
+            return np.append(found, -last / pivot - side @ found), used, converged
+        return self._sweep(h, slope, theta, penal, l1, l2, sweeps, smooth)
 
+    def _sweep(
+        self, h: Array, slope: Array, theta: Array, penal: Array, l1: Array, l2: float, sweeps: int, smooth: float
+    ) -> tuple[Array, int, bool]:
+        from trivium.program.kernels.coordinates import descend, descend_to_gap
+
+        h, theta = np.ascontiguousarray(h), np.ascontiguousarray(theta)
         least = np.where(penal > 0, 0.0, -np.inf) if self.positive else np.full(len(theta), -np.inf)
         found = np.zeros(len(theta))
-        scale = abs(float(slope @ (slope / np.where(np.diag(h) > 0, np.diag(h), 1.0)))) or 1.0
-        used, converged = descend(
-            np.ascontiguousarray(h), slope, theta, l1, least, found, self.sweeps, self.within * scale
-        )
-        memo["sweeps"] = max(memo["sweeps"], used)
-        memo["unfinished"] = float(not converged)
-        return found
+        if self.gap is not None:
+            used, converged = descend_to_gap(
+                h, slope, theta, l1, least, found, sweeps, smooth, l2 * penal, self.positive, *self.gap
+            )
+        elif self.flat is not None:
+            used, converged = descend(h, slope, theta, l1, least, found, sweeps, self.flat, True)
+        else:
+            scale = abs(float(slope @ (slope / np.where(np.diag(h) > 0, np.diag(h), 1.0)))) or 1.0
+            used, converged = descend(h, slope, theta, l1, least, found, sweeps, self.within * scale, False)
+        return found, used, converged
 
 
 class _Model:

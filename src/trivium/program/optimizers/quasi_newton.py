@@ -152,9 +152,9 @@ class QuasiNewton(Optimizer):
 
     None leaves the choice to whoever knows the data: on for sparse rows, else off.
 
-    ``max_iter`` accepted steps at most; the run then ends at the point accepted last. ``tol`` ends the run when no
-    element of the (pseudo-)gradient of the *mean* objective exceeds it, as ``gtol`` of SciPy; ``ftol`` when
-    (f − f')/max(|f|, |f'|, 1) does not exceed it. ``memory`` is the number m of pairs kept.
+    ``max_iter`` accepted steps, and ``max_evaluations`` clocks, at most; the run then ends at the point accepted last.
+    ``tol`` ends the run when no element of the (pseudo-)gradient of the *mean* objective exceeds it, as ``gtol`` of
+    SciPy; ``ftol`` when (f − f')/max(|f|, |f'|, 1) does not exceed it. ``memory`` is the number m of pairs kept.
     """
 
     tol: float = 1e-4
@@ -162,6 +162,7 @@ class QuasiNewton(Optimizer):
     ftol: float = 64 * 2.220446049250313e-16
     precondition: bool | None = None
     max_iter: int | None = None
+    max_evaluations: int | None = None
 
     needs_full_batch: ClassVar[bool] = True
 
@@ -170,8 +171,10 @@ class QuasiNewton(Optimizer):
             value = getattr(self, option)
             require(self.name, option, value, 0 <= value < math.inf, "0 or more and finite")
         require(self.name, "memory", self.memory, self.memory >= 1, "1 or more")
-        if self.max_iter is not None:
-            require(self.name, "max_iter", self.max_iter, self.max_iter >= 1, "1 or more")
+        for option in ("max_iter", "max_evaluations"):
+            most = getattr(self, option)
+            if most is not None:
+                require(self.name, option, most, most >= 1, "1 or more")
         rows = self.memory + 1
         object.__setattr__(self, "head_size", MEMO + Gram.size(rows))
         object.__setattr__(self, "ring", 2 * rows + 7)
@@ -214,6 +217,14 @@ class QuasiNewton(Optimizer):
 
     def update(self, a: Flat, g: Flat, state: State, totals: Floats, step: Step, out: Flat, new: State) -> None:
         """Accept ``a`` and set out in a new direction, or try another point, or end at the best one."""
+        self._advance(a, g, state, totals, step, out, new)
+        memo = Memo.of(new.head)
+        if self.max_evaluations is not None and memo.phase != DONE and step.clock + 1 >= self.max_evaluations:
+            x, _, _ = self._rows(memo)
+            out[:] = state.ring[x]
+            new.head[:MEMO] = memo.done(SPENT)
+
+    def _advance(self, a: Flat, g: Flat, state: State, totals: Floats, step: Step, out: Flat, new: State) -> None:
         new.head[:] = state.head
         memo = Memo.of(state.head)
         if memo.phase == DONE:
