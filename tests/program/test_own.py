@@ -1,13 +1,17 @@
 """Programs of one's own: found, sent, and each mistake told with its place."""
 
+import pickle
 import subprocess
 import sys
 import textwrap
 
 import cloudpickle
+import numpy as np
 import pytest
 
-from trivium.errors import PlanError, UsageError
+from trivium.data.batches import Batch
+from trivium.data.table import Table
+from trivium.errors import PlanError, ProgramError, UsageError
 from trivium.program.mlp import Mlp
 from trivium.program.own import is_reference, load_program
 from trivium.program.program import Program
@@ -152,3 +156,20 @@ def test_a_file_or_module_that_is_not_there(write, tmp_path):
         load_program("no_such_package_at_all.models:x")
     with pytest.raises(UsageError, match="names no program"):
         load_program("a b.c:x")
+
+
+def test_a_program_that_was_sent_still_tells_its_line(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import jax.numpy as jnp, trivium as tv\n"
+        "def start(key): return {'w': jnp.zeros(3)}\n"
+        "def inner(x): return x @ jnp.zeros(7)\n"
+        "def loss(params, batch, key): return inner(batch['x']).sum(), {}\n"
+        "program = tv.Program.from_loss(start, loss, tv.optim.adam(1e-3))\n"
+    )
+    program = load_program(f"{tmp_path / 'mine.py'}:program")
+    sent = pickle.loads(cloudpickle.dumps(program))  # as it comes to a worker
+    table = Table({"x": np.ones((8, 3), np.float32)})
+    bound = sent.for_data(table.spec)
+    kernel = bound.kernel(1, 8, False)
+    with pytest.raises(ProgramError, match=r"mine\.py:3, in inner:\n    def inner\(x\)"):
+        kernel.delta(bound.init(0), kernel.read(Batch(table, 0, 8)), bound.layout.empty(), 0)

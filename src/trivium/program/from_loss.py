@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from trivium.data.batches import Batch
 from trivium.data.table import Csr, DataSpec
 from trivium.errors import DataError, PlanError, TriviumError, UsageError
 from trivium.program.kernels import xla
-from trivium.program.mistakes import mistake, wrong
+from trivium.program.mistakes import files_of, mistake, wrong
 from trivium.program.optimizers.base import Optimizer
 from trivium.program.params import Layout
 from trivium.program.program import Defaults, Kernel, Output, Program
@@ -54,6 +54,11 @@ class FromLoss(Program):
     epochs: int | None = 10
     title: str = "custom"
     spec: DataSpec | None = None
+    files: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.files:  # here its functions still know where they were written
+            object.__setattr__(self, "files", files_of((self.start, self.loss, self.answer)))
 
     @property
     def name(self) -> str:
@@ -104,7 +109,7 @@ class FromLoss(Program):
         except TriviumError:
             raise
         except Exception as error:  # it is the person's function
-            raise mistake(f"init of {self.name!r}", error, (self.start,)) from error
+            raise mistake(f"init of {self.name!r}", error, (self.start,), known=dict(self.files)) from error
 
     @property
     def layout(self) -> Layout:
@@ -169,7 +174,7 @@ class LossKernel(Kernel):
         found = _arrays({"": value} | aux) if isinstance(aux, dict) else None
         if found is None:
             said = f"returned {_kind(result)}; wanted the loss, or (the loss, a dict of further values), all numbers"
-            raise wrong(f"loss of {program.name!r}", said, program.loss, self._given(columns))
+            raise wrong(f"loss of {program.name!r}", said, program.loss, self._given(columns), dict(program.files))
         wanted = share.shape if program.per_row else ()
         for name, entry in found.items():
             if entry.shape != wanted or (not name and entry.dtype.kind != "f"):
@@ -203,7 +208,9 @@ class LossKernel(Kernel):
         except Exception as error:  # it is the person's function, and may raise anything
             program = self._program
             functions = (function, program.loss, program.answer, program.start)
-            raise mistake(f"{what} of {program.name!r}", error, functions, self._given(given[1])) from error
+            raise mistake(
+                f"{what} of {program.name!r}", error, functions, self._given(given[1]), dict(program.files)
+            ) from error
 
     def _predict(self, slices: tuple[Any, ...], columns: dict[str, Any]) -> Any:
         assert self._program.answer is not None
@@ -287,7 +294,13 @@ class LossKernel(Kernel):
             answers = np.asarray(self._called("predict", answer, self._answer, slices, piece.columns))
             if answers.shape[:1] != piece.share.shape:
                 said = f"returned {answers.dtype}{answers.shape}; wanted one entry a row, ({len(piece.share)}, …)"
-                raise wrong(f"predict of {self._program.name!r}", said, answer, self._given(piece.columns))
+                raise wrong(
+                    f"predict of {self._program.name!r}",
+                    said,
+                    answer,
+                    self._given(piece.columns),
+                    dict(self._program.files),
+                )
             found.append(answers[: piece.count])
         return np.concatenate(found)
 

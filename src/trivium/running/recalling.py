@@ -8,6 +8,7 @@ says, and the directory says which file: so that is done only for who says that 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -174,6 +175,10 @@ def reading_of(run: Path) -> Any:
             arrays = {name: held[name] for name in held.files}
     except FileNotFoundError:
         arrays = {}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"{run / 'reading.npz'} cannot be read ({error}); bring the file back, or train anew"
+        ) from None
     return Reading.from_json(about, arrays)
 
 
@@ -216,7 +221,10 @@ def recall(run: Path, *, trust: bool = False) -> Recalled:
         raise UsageError(f"{run} has no model; it did not finish. `trivium report {run}` says what happened")
     spec, scale = spec_of(run)
     program = program_of(run, trust=trust).for_data(spec)
-    arrays = load_file(file)
+    try:
+        arrays = load_file(file)
+    except Exception as error:  # safetensors has a class of its own, without a public name
+        raise UsageError(f"{file} cannot be read ({error}); bring the file back, or train anew") from None
     shapes = {one.name: one.shape for one in program.layout.slices}
     found = {name: array.shape for name, array in arrays.items()}
     if shapes != found:

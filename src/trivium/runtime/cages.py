@@ -55,6 +55,7 @@ class Cage:
     ) -> Cage | None:
         """A new group of at most ``limit`` bytes; None where this process may not make one, or there is one."""
         for place, version in _parents(groups, mine):
+            _sweep(place)
             made = cls(place / name, version)
             try:
                 made.place.mkdir()
@@ -96,6 +97,15 @@ class Cage:
                 with contextlib.suppress(OSError):
                     (self.place.parent / "cgroup.procs").write_text(pid, encoding="ascii")
             self.place.rmdir()
+
+
+def _sweep(place: Path) -> None:
+    """Remove the groups of runs whose process is gone; one that still holds somebody cannot be removed."""
+    for left in place.glob("trivium-*"):
+        pid = left.name.split("-")[1]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            with contextlib.suppress(OSError):
+                left.rmdir()
 
 
 def _parents(groups: Path, mine: Path) -> list[tuple[Path, int]]:
