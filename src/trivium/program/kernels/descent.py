@@ -66,8 +66,9 @@ def descend(
                 move(gram[j], after - before, h)
             change = max(change, abs(after - before))
             largest = max(largest, abs(after))
-        if largest == 0.0 or change < tol * largest or sweep == most - 1:
+        resting = change == 0.0  # at zero too, but not on the way there: the others may move once more
+        if resting or change < tol * largest or sweep == most - 1:
             gap = gap_of(w, h, q, yy, l1, l2, positive)
-            if gap < tol * yy or largest == 0.0:
+            if gap < tol * yy or resting:
                 return sweep + 1, gap
     return most, gap
