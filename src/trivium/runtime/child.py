@@ -206,15 +206,18 @@ class _Watch(threading.Thread):
         os.close(self._over)
 
 
-def write_stacks(fd: int) -> None:
-    """Write where each thread is to ``fd``, its innermost frame first, as ``faulthandler`` would.
+def write_stacks(fd: int, at: FrameType | None = None) -> None:
+    """Write where each thread is to ``fd``, its innermost frame first, as ``faulthandler`` would; this one is ``at``.
 
     That one walks the frames of threads that run, and may meet one that is just being left: a process that was only
     asked where it is died of it. This runs with the interpreter's lock, between two steps of the main thread, which
     never waits for long; whoever keeps the lock to himself is not seen.
     """
     parts = []
-    for ident, frame in sys._current_frames().items():  # noqa: SLF001 - there is no other way to other threads' frames
+    frames = sys._current_frames()  # noqa: SLF001 - there is no other way to other threads' frames
+    if at is not None:
+        frames[threading.get_ident()] = at  # where it was before it was asked
+    for ident, frame in frames.items():
         lines = [f"Thread 0x{ident:016x} (most recent call first):"]
         here: FrameType | None = frame
         while here is not None and len(lines) < MOST_FRAMES:
@@ -228,7 +231,7 @@ def write_stacks(fd: int) -> None:
 def main(payload: bytes, fds: list[int]) -> None:  # noqa: ARG001 - the zygote's contract
     """Entry of a forked process: ``fds[0]`` is the link to the driver's process, ``fds[1]`` takes stacks."""
     link = socket.socket(fileno=fds[0])
-    signal.signal(signal.SIGUSR1, lambda _signum, _frame: write_stacks(fds[1]))
+    signal.signal(signal.SIGUSR1, lambda _signum, at: write_stacks(fds[1], at))
     allowed = os.sched_getaffinity(0)
     gc.set_threshold(50_000, 20, 50)  # a step makes few cycles: look for them seldom
     while True:
