@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trivium.data.table import Csr
-
 if TYPE_CHECKING:
     from trivium.data.table import Table
     from trivium.plan import Plan
     from trivium.program.optimizers.base import Optimizer
     from trivium.program.params import Layout
 
-__all__ = ["Forecast", "forecast", "table_bytes"]
+__all__ = ["Forecast", "forecast"]
 
 VERSIONS = 4  # slots of a versioned buffer
 BASE = 60 * 2**20  # bytes of a Python process with NumPy and numba's compiled kernels
@@ -39,24 +37,13 @@ class Forecast:
         return self.data + self.parameters + self.deltas + self.processes
 
 
-def table_bytes(table: Table) -> int:
-    """Bytes of all columns."""
-    total = 0
-    for column in table.columns.values():
-        if isinstance(column, Csr):
-            total += column.indptr.nbytes + column.indices.nbytes + column.values.nbytes
-        else:
-            total += column.nbytes
-    return total
-
-
 def forecast(tables: list[Table], layout: Layout, optimizer: Optimizer, plan: Plan, xla: bool) -> Forecast:
     """Predict the memory of a run of ``plan`` over ``tables``."""
     parameters = layout.nbytes * (VERSIONS * (1 + optimizer.slots) + optimizer.ring + 1)  # and the best ones kept
     deltas = layout.nbytes * plan.lanes
     processes = 2 if plan.design == "sequential" else 2 + plan.worker_count
     return Forecast(
-        data=sum(table_bytes(table) for table in tables),
+        data=sum(table.nbytes for table in tables),
         parameters=parameters,
         deltas=deltas,
         processes=processes * (BASE + (XLA if xla else 0)),

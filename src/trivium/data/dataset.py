@@ -34,6 +34,7 @@ from trivium.data.transforms.base import Transform
 from trivium.errors import DataError, StorageError
 
 if TYPE_CHECKING:
+    from trivium.data.encode import Encoding
     from trivium.data.sources.places import Places
 
 __all__ = ["Dataset", "Share", "Wanted", "share_index"]
@@ -238,6 +239,8 @@ class Dataset:
             return self.made.raw
 
     def _read(self) -> Table:
+        from trivium.data.encode import Encoding
+
         cache = self.cache if self.source.cacheable else None
         if cache is None:
             return self._fill(MemorySpool(), self._encoding(), None)
@@ -246,7 +249,8 @@ class Dataset:
         key = _key("raw", self.source.stamp(), about, steers)
         if (found := cache.find(key)) is not None:
             table, extra = found
-            self._remember(extra["encoding"], table.scale, extra["skipped"])
+            skipped = tuple(BadRow(**one) for one in extra["skipped"])
+            self._remember(Encoding.from_json(extra["encoding"]), table.scale, skipped)
             return table
         encoding = self._encoding()
         try:
@@ -324,18 +328,16 @@ class Dataset:
             width = encoding.width
         encoding = dataclasses.replace(encoding, classes=classes, width=width if width is not None else encoding.width)
         table = Table(columns, classes, self.source.scale, self.name, spool.fingerprint, notes, mapped)
-        self._remember(encoding.as_json(), self.source.scale, [dataclasses.asdict(one) for one in skipped])
+        self._remember(encoding, self.source.scale, tuple(skipped))
         if draft is None:
             return table
         extra = {"encoding": encoding.as_json(), "skipped": [dataclasses.asdict(one) for one in skipped]}
         return draft.commit(table, extra)
 
-    def _remember(self, encoding: dict[str, Any], scale: float, skipped: Sequence[dict[str, Any]]) -> None:
-        from trivium.data.encode import Encoding
-
-        self.made.encoded = Reading(Encoding.from_json(encoding), (), scale)
+    def _remember(self, encoding: Encoding, scale: float, skipped: tuple[BadRow, ...]) -> None:
+        self.made.encoded = Reading(encoding, (), scale)
         self.made.reading = self.fit or self.made.encoded
-        self.made.skipped = tuple(BadRow(**one) for one in skipped)
+        self.made.skipped = skipped
 
     def _pieces(self, encoding: Any) -> Iterator[tuple[dict[str, Any] | None, Any, bytes, tuple[BadRow, ...]]]:
         """Columns, labels, digest and bad rows of each frame, in order; encoded by the threads that read."""

@@ -101,21 +101,17 @@ class Spool(abc.ABC):
 
 
 class MemorySpool(Spool):
-    """Into memory. ``share`` of the whole that has come so far sizes what is allocated ahead."""
+    """Into memory."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.share = 1.0
         self._arrays: dict[str, Growing] = {}
-        self._sizes: dict[str, int] = {}
 
     def _write(self, name: str, piece: NDArray[Any]) -> None:
         held = self._arrays.get(name)
         if held is None:
             held = self._arrays[name] = Growing(piece.dtype)
-        flat = np.ascontiguousarray(piece).reshape(-1)
-        self._sizes[name] = self._sizes.get(name, 0) + len(flat)
-        held.append(flat, self._sizes[name] / max(self.share, 1e-6))
+        held.append(np.ascontiguousarray(piece).reshape(-1), 0.0)  # how many there will be, nobody knows
 
     def _close(self) -> tuple[dict[str, NDArray[Any]], dict[str, Mapped]]:
         return {
@@ -130,7 +126,6 @@ class DiskSpool(Spool):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
-        self.nbytes = 0
         self._files: dict[str, BinaryIO] = {}
         self._rows: dict[str, int] = {}
 
@@ -148,7 +143,6 @@ class DiskSpool(Spool):
                 "name another folder by XDG_CACHE_HOME, or read without a cache"
             ) from None
         self._rows[name] = self._rows.get(name, 0) + len(piece)
-        self.nbytes += piece.nbytes
 
     def _close(self) -> tuple[dict[str, NDArray[Any]], dict[str, Mapped]]:
         self.close()

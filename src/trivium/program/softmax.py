@@ -6,6 +6,7 @@ Parameters are float64 unless float32 is asked for; losses, and sums over tiles,
 
 from __future__ import annotations
 
+import abc
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -144,11 +145,11 @@ class SoftmaxKernel(Kernel):
         weight, loss = parts[0] if len(parts) == 1 else map(sum, zip(*parts, strict=True))
         return float(ready.count), weight, loss
 
+    @abc.abstractmethod
     def _share(
         self, i: int, ready: Rows, lo: int, hi: int, W: NDArray[Any], b: NDArray[Any], sums: Any, slope: Any
     ) -> tuple[float, float]:
         """Write the gradient of the rows ``lo`` to ``hi``; Σ weight and Σ weight·loss."""
-        raise NotImplementedError
 
     def _logits(self, a: NDArray[Any], ready: Rows) -> NDArray[np.float64]:
         W, b = self._params(a)
@@ -157,9 +158,9 @@ class SoftmaxKernel(Kernel):
             self._crew.run(ready.count, lambda i, lo, hi: self._write(i, ready, lo, hi, W, b, logits[lo:hi]))
         return logits
 
+    @abc.abstractmethod
     def _write(self, i: int, ready: Rows, lo: int, hi: int, W: NDArray[Any], b: NDArray[Any], out: Any) -> None:
         """Write the logits of the rows ``lo`` to ``hi``."""
-        raise NotImplementedError
 
     def evaluate(self, a: NDArray[Any], ready: Rows) -> NDArray[np.float64]:
         """Sums of rows, weight, cross entropy and right answers."""
