@@ -14,9 +14,9 @@ import time
 from trivium.core.membership import Driver, Members
 from trivium.core.pacing import Agenda, Pace
 from trivium.core.role import Address
-from trivium.designs.ps.roles import Server, Worker
 from trivium.runtime.costs import CostPlane, Costs, ForgetfulStore, Links
 from trivium.runtime.simulated import Simulation
+from trivium.testing.apart import Server, Worker
 
 DRIVER = Address(0, 0)
 

@@ -9,20 +9,26 @@ from types import ModuleType
 from typing import Any
 
 PAGE = Path(__file__).with_name("bad-input.md")
-TABLES = Path(__file__).parents[1] / "tests" / "data"
+TESTS = Path(__file__).parents[1] / "tests"
 OPENING = """# What is said of bad input
 
 One error each: where, what was found, what was expected, what to do. This page is made from the tables that the tests
-go by, which make each of these inputs, read it, and compare the words (`tests/data/bad_inputs.py`, `bad_matrices.py`;
-`python docs/make_bad_input.py`).
+go by, which make each of these inputs, read it, and compare the words (`tests/data/bad_inputs.py`, `bad_matrices.py`,
+`tests/cli/bad_options.py`; `python docs/make_bad_input.py`).
 """
+SECTIONS = (
+    ("data/bad_inputs.py", "Tables of columns", "input"),
+    ("data/bad_matrices.py", "LIBSVM, IDX, images, text, ratings", "input"),
+    ("cli/bad_options.py", "Options of the parameter server", "options"),
+)
 
 
-def table(name: str) -> ModuleType:
-    """The module ``name`` of the tests' tables."""
-    spec = importlib.util.spec_from_file_location(name, TABLES / f"{name}.py")
+def table(file: str) -> ModuleType:
+    """The module ``file`` of the tests' tables."""
+    path = TESTS / file
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -37,9 +43,9 @@ def line(bad: Any) -> str:
 def page() -> str:
     """The whole page."""
     parts = [OPENING]
-    for name, title in (("bad_inputs", "Tables of columns"), ("bad_matrices", "LIBSVM, IDX, images, text, ratings")):
-        rows = [line(bad) for bad in table(name).BAD]
-        parts.append("\n".join([f"## {title}", "", "| input | error |", "|---|---|", *rows]) + "\n")
+    for file, title, what in SECTIONS:
+        rows = [line(bad) for bad in table(file).BAD]
+        parts.append("\n".join([f"## {title}", "", f"| {what} | error |", "|---|---|", *rows]) + "\n")
     return "\n".join(parts)
 
 

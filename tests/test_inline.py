@@ -83,6 +83,10 @@ def test_any_plan_is_trained_as_by_one_process():
         assert (record.design, record.workers, record.threads) == ("sequential", 1, 1)
         assert record.params_sha256 == bits
     assert alone(Plan("ps", workers=2, reproducible=True, lanes=4)).lanes == 4
+    relaxed = Plan(
+        "ps", workers=2, nodes=2, copies=2, consistency="asp", filters="int8", bandwidth="1Gbit", balance=True
+    )
+    assert alone(replace(relaxed, inject=("slow:each:x4",))).consistency == "bsp"
 
 
 # -- where it starts from ----------------------------------------------------------------------------------------------

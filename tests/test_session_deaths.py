@@ -42,10 +42,10 @@ def test_the_only_server_is_killed(warm, tmp_path):
     assert not any(alive(pid) for pid in pids)
 
 
-def test_one_of_two_servers_is_killed_and_the_other_goes_on_from_memory(warm, tmp_path):
-    job = network_job(tmp_path / "run", "ps", 2, shards=2)
+def test_one_of_two_servers_is_killed_and_the_other_goes_on_from_its_copies(warm, tmp_path):
+    job = network_job(tmp_path / "run", "ps", 2, shards=2, nodes=2)
     record, _watcher = strike(warm, job, sigkill("server 0"))
-    told = re.compile(r"server 0 died \(SIGKILL\) while \w+.*; 1 of its shards went to")
+    told = re.compile(r"server 0 died \(SIGKILL\).*; its node's 1 workers went with it; other copies take over 1 of")
     assert any(told.search(text) for text in record.notices)
     assert record.params_sha256 == simulate(network_job(tmp_path / "never", "sequential", 1)).params_sha256
 

@@ -3,12 +3,12 @@
 import pytest
 
 from tests.watching import ended, network_job
-from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda
 from trivium.core.role import Send, Stop
 from trivium.record import SilentObserver
 from trivium.running.job import prepare
 from trivium.running.live import Live
+from trivium.running.sites import make_driver
 from trivium.running.staffing import DRIVER
 from trivium.runtime.store import last_term
 
@@ -17,17 +17,7 @@ pytestmark = pytest.mark.slow
 
 def fresh_driver(job):
     prepared = prepare(job)
-    return Driver(
-        DRIVER,
-        prepared.staffing.roster,
-        lanes=job.plan.lanes,
-        shards=prepared.facts.shards,
-        agenda=Agenda(prepared.pace),
-        retry=1.0,
-        patience=job.plan.patience,
-        names=prepared.staffing.names,
-        checkpoint_every=job.plan.checkpoint_every,
-    )
+    return make_driver(job, prepared, Agenda(prepared.pace), DRIVER, 0)
 
 
 def test_a_recorded_run_replays_to_the_same_commands(warm, tmp_path):

@@ -183,7 +183,7 @@ def whole_digest(tmp_path_factory):
     return out.split()[-1]
 
 
-@pytest.mark.parametrize(("design", "workers", "count"), [("ps", 2, 4), ("allreduce", 1, 1), ("sequential", 1, 1)])
+@pytest.mark.parametrize(("design", "workers", "count"), [("ps", 2, 3), ("allreduce", 1, 1), ("sequential", 1, 1)])
 def test_the_parent_is_killed_and_its_orphans_save_and_go(design, workers, count, tmp_path, whole_digest):
     with script(tmp_path / "run", "hang", design, workers) as process:
         pids = [int(word) for word in process.stdout.readline().split()]

@@ -69,6 +69,12 @@ _wide = [wide_table()]
 _digits = [read("sklearn:digits")]
 
 
+def nodes_job(out, workers=2, nodes=2, epochs=30, **plan):
+    """As ``network_job`` on several nodes, with looks that a patience and the kept parameters depend on."""
+    job = network_job(out, "ps", workers, epochs, nodes=nodes, checkpoint_every=1.0, **plan)
+    return replace(job, batch_size=64, stopping=Stopping(epochs=epochs, patience=epochs))
+
+
 def strike(session, job, act, after=12, gate=None):
     """Run ``job`` with ``act(live)`` done while its processes wait in the middle; the record, and who watched."""
     gate = Gate(gate or job.out.parent / "gate", after)

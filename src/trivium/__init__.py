@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trivium.data.read import from_polars as from_polars
     from trivium.data.read import read as read
     from trivium.data.table import Table as Table
+    from trivium.face.loops import run as run
     from trivium.face.trained import Run as Run
     from trivium.face.training import Session as Session
     from trivium.face.training import Started as Started
@@ -52,6 +53,7 @@ _HOME = {
     "load_params": "trivium.running.session",
     "read": "trivium.data.read",
     "resume": "trivium.face.training",
+    "run": "trivium.face.loops",
     "start": "trivium.face.training",
     "train": "trivium.face.training",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["KINDS", "Observer", "ProcessTimes", "Progress", "Record", "SilentObserver"]
+__all__ = ["KINDS", "Carried", "Observer", "ProcessTimes", "Progress", "Record", "SilentObserver"]
 
 KINDS = ("load", "read", "compute", "encode", "send", "wait", "apply", "idle")
 
@@ -14,7 +14,8 @@ KINDS = ("load", "read", "compute", "encode", "send", "wait", "apply", "idle")
 class ProcessTimes:
     """Where one process's wall time went, in seconds; ``waited_for`` splits ``wait`` by culprit (process name).
 
-    The kinds of ``KINDS`` sum to ``wall``. ``bytes_pushed`` and ``bytes_pulled`` count bulk data only.
+    The kinds of ``KINDS`` sum to ``wall``. ``bytes_pushed`` and ``bytes_pulled`` count bulk data only. ``lags[k]``: of
+    a parameter server's worker, lanes' reads that were k clocks stale (the last: that many or more).
     """
 
     name: str
@@ -24,6 +25,24 @@ class ProcessTimes:
     peak_rss_bytes: int = 0
     bytes_pushed: int = 0
     bytes_pulled: int = 0
+    lags: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What the links between nodes carried.
+
+    ``sent`` and ``plain``: bytes of bulk by the kind of its message, as they went, and as they would have gone without
+    ``filters``. ``nbytes``: all that went, words and rows included. ``link_seconds``: CPU time of the threads that
+    encrypt, decrypt and move bytes, a part of ``cpu_seconds``, which is that of all processes.
+    """
+
+    sent: dict[str, int]
+    plain: dict[str, int]
+    nbytes: int
+    link_seconds: float
+    cpu_seconds: float
+    filters: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +71,9 @@ class Record:
 
     ``seconds`` and ``samples_per_second`` exclude start, compile, load and evaluation. ``objective`` is the penalised
     mean loss over all training rows in float64; ``loss`` the same without penalty.
+
+    Of a parameter server: ``lags`` are the reads of all workers by their staleness, ``staleness`` its greatest and its
+    mean, ``dropped`` the deltas that a clock did without, ``carried`` what went between nodes.
     """
 
     run: str
@@ -91,6 +113,9 @@ class Record:
     processes: tuple[ProcessTimes, ...] = ()
     history: tuple[dict[str, float], ...] = ()
     notices: tuple[str, ...] = ()
+    lags: tuple[int, ...] = ()
+    dropped: int = 0
+    carried: Carried | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain dict; ``breakdown`` is the share of each kind over the workers' wall time."""

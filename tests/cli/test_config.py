@@ -34,6 +34,32 @@ def test_options_stand_in_any_section(job_of):
     assert job.data.name == "rows.libsvm"
 
 
+SERVERS = """
+model = "mlp:64"
+data = "d"
+workers = 4
+[servers]
+nodes = 2
+consistency = "essp:2"
+balance = false
+filter = ["key-cache", "int8"]
+bandwidth = "1Gbit"
+inject = ["slow:worker1:x4", "delay:5ms"]
+"""
+
+
+def test_options_of_the_parameter_server_stand_there_too(job_of):
+    plan = job_of(SERVERS).plan
+    assert (plan.nodes, plan.consistency, plan.balance) == (2, "essp:2", False)
+    assert (plan.filters, plan.bandwidth, plan.inject) == ("key-cache,int8", "1Gbit", ("slow:worker1:x4", "delay:5ms"))
+
+
+def test_an_option_that_may_be_typed_often_may_be_said_once(job_of):
+    assert job_of(SERVERS.replace('["slow:worker1:x4", "delay:5ms"]', '"delay:5ms"')).plan.inject == ("delay:5ms",)
+    plan = job_of(SERVERS, "--balance --inject slow:each:x2").plan
+    assert (plan.balance, plan.inject) == (True, ("slow:each:x2",))
+
+
 def test_what_is_typed_wins(job_of):
     job = job_of(FULL, "--epochs 7 -w 3")
     assert (job.stopping.epochs, job.plan.workers, job.stopping.max_time) == (7, 3, 60.0)

@@ -20,7 +20,10 @@ BAD = [
     ("mlp:64 d --every 4", "--every 4: gradients are summed at each step; only --combine model"),
     ("logistic d --combine model --every 4", "--combine model: lbfgs steps for all workers at once"),
     ("logistic d --design pss", "unknown design 'pss' (did you mean 'ps'?)"),
-    ("logistic d --design ps --consistency asp", "unknown consistency 'asp'"),
+    ("logistic d --design ps --consistency aps", "unknown consistency 'aps' (did you mean 'asp'?)"),
+    ("logistic d --design ps --consistency asp", "--consistency asp: lbfgs needs whole sums of fresh gradients"),
+    ("mlp:64 d --nodes two", "'two' is not a whole number"),
+    ("mlp:64 d --copies 0", "0 is too small; it must be 1 or more"),
     ("logistic d --combine product", "unknown combine 'product'"),
     ("mlp:64 d --optimizer adamm", "unknown optimizer 'adamm' (did you mean 'adam'?)"),
     (
@@ -75,6 +78,12 @@ GOOD = [
     "logistic d --max-bad-rows 3 --dtype float64 --no-cache",
     "logistic d --memory-per-worker 2G -w 2",
     "mlp:64 d --batch-per-worker 16 -w 2",
+    "mlp:64 d --consistency ssp:3 -w 2 --no-balance",
+    "mlp:64 d --consistency essp:0 --reproducible -w 2 --balance",
+    "logistic d --consistency ssp:0 -w 2",
+    "mlp:64 d --consistency backup:1",
+    "mlp:64 d -w 4 --nodes 2 --copies 2 --filter key-cache,int8 --bandwidth 100Mbit",
+    "mlp:64 d -w 2 --inject slow:worker1:x4 --inject slow:each:x4@0.1",
 ]
 
 

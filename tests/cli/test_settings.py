@@ -71,6 +71,27 @@ def test_processes_begin_before_anything_heavy_and_only_for_a_real_run(session):
     assert session.begun == [True, False]
 
 
+def test_nodes_and_what_goes_between_them_are_as_asked(job_of):
+    plan = job_of("mlp:64 d -w 4 --nodes 2 --copies 2 --filter key-cache,int8 --bandwidth 100Mbit").plan
+    assert (plan.design, plan.nodes, plan.copies, plan.filters, plan.bytes_per_second) == (
+        "ps", 2, 2, "key-cache,int8", 12_500_000,
+    )  # fmt: skip
+    assert (plan.consistency, plan.balance, plan.balances, plan.orphan_timeout) == ("bsp", None, False, 60.0)
+
+
+def test_consistency_and_balance_are_as_asked(job_of):
+    plan = job_of("mlp:64 d -w 2 --consistency ssp:3").plan
+    assert (plan.design, plan.consistency, plan.balance, plan.balances) == ("ps", "ssp:3", None, True)
+    assert job_of("mlp:64 d -w 2 --consistency asp --no-balance").plan.balance is False
+    assert job_of("mlp:64 d -w 2 --balance").plan.balance is True
+
+
+def test_faults_come_in_their_order(job_of):
+    plan = job_of("mlp:64 d -w 2 --inject slow:worker1:x4 --inject kill:worker0@clock50").plan
+    assert plan.inject == ("slow:worker1:x4", "kill:worker0@clock50")
+    assert job_of("mlp:64 d -w 2").plan.inject == ()
+
+
 def test_the_plan_is_as_asked(job_of):
     plan = job_of("mlp:64 d --design ps -w 2 --lanes 4 --shards 3 --pin --reproducible --combine model --every 5").plan
     assert (plan.design, plan.workers, plan.lanes, plan.shards, plan.pin) == ("ps", 2, 4, 3, True)

@@ -12,6 +12,10 @@ SAID = [
     ("say it: format='libsvm', 'csv'", "say it: --format libsvm, 'csv'"),
     ("label='clickd': unknown column", "--label clickd: unknown column"),
     ("use threads=, or another", "use --threads, or another"),
+    ("filters=int8: raise nodes or lower copies", "--filter int8: raise --nodes or lower --copies"),
+    ("balance=True: use design='ps'", "--balance: use --design ps"),
+    ("nodes=3 is more than workers=2", "--nodes 3 is more than --workers 2"),
+    ("a node holds one copy", "a node holds one copy"),
 ]  # fmt: skip
 OWN = [
     "year=1/label=3/part.csv: no such file",

@@ -53,7 +53,7 @@ class Process:
 
 
 class Protocol(RuleBasedStateMachine):
-    design = "ps"
+    design = "apart"
 
     @initialize(
         workers=st.integers(1, 3),
@@ -275,7 +275,7 @@ class Protocol(RuleBasedStateMachine):
 
 
 class ParameterServer(Protocol):
-    design = "ps"
+    design = "apart"
 
 
 class Allreduce(Protocol):

@@ -99,3 +99,20 @@ def test_counting_is_what_it_says():
     assert double < 0.01
     table = charlm.windows_of(np.arange(200))
     assert table.columns["next"].ravel().tolist() == list(range(1, 193))
+
+
+@pytest.mark.slow
+def test_who_waited_for_whom(tmp_path):
+    said = run("straggler.py", tmp_path / "pages", cwd=tmp_path)
+    for part, name in zip(re.split(r"\n(?=bsp|ssp)", said.strip()), ("bsp", "ssp-3"), strict=True):
+        head = next(line for line in part.splitlines() if line.startswith("waited for"))
+        rows = dict(re.findall(r"^(worker \d) +(.*)$", part, re.MULTILINE))
+        whom = re.findall(r"(?:server|worker) \d", head)
+        waited = {
+            worker: dict(zip(whom, map(float, re.findall(r"[\d.]+", row)), strict=True)) for worker, row in rows.items()
+        }
+        for worker in ("worker 0", "worker 2"):
+            assert max(waited[worker], key=lambda one: waited[worker][one]) == "worker 1"
+        page = (tmp_path / "pages" / f"{name}.html").read_text()
+        assert "Who waited for whom" in page
+        assert ("How stale reads were" in page) == (name != "bsp")

@@ -8,7 +8,7 @@ import pytest
 
 from trivium.observe import html
 from trivium.observe.rundir import RunDir
-from trivium.record import KINDS, ProcessTimes
+from trivium.record import KINDS, Carried, ProcessTimes
 from trivium.testing.records import a_record
 
 VOID = {"meta", "br"}
@@ -95,3 +95,17 @@ def test_bars_are_as_long_as_the_time_they_stand_for():
     assert wide[0] == pytest.approx(3 * wide[1], rel=0.01)
     assert wide[0] == pytest.approx(2 * wide[2], rel=0.01)
     assert [bar.find("title").text for bar in bars][:2] == ["compute: 3.0 s (75 %)", "wait: 1.0 s (25 %)"]
+
+
+LINKS = Carried({"Delta": 1 << 20, "Fresh": 3 << 20}, {"Delta": 4 << 20, "Fresh": 3 << 20}, 5 << 20, 0.5, 10.0, "int8")
+
+
+def test_bytes_between_nodes_are_as_long_as_they_would_have_been_and_full_where_they_went():
+    bars = ElementTree.fromstring(html.carried(LINKS)).findall("rect")
+    wide = [float(bar.get("width")) for bar in bars]
+    assert wide[1] == pytest.approx(wide[0] / 4, abs=0.1)
+    assert wide[2] == wide[3] == pytest.approx(wide[0] * 3 / 4, abs=0.1)
+    assert [bar.find("title").text for bar in bars[1::2]] == ["Delta: 4.0 MiB as 1.0 MiB (25 %)", "Fresh: 3.0 MiB"]
+    assert "What went between nodes" in checked(html.page(run_of(a_record(carried=LINKS))))
+    assert "nothing but words" in html.carried(Carried({}, {}, 100, 0.1, 1.0))
+    assert "What went between nodes" not in html.page(run_of(a_record()))

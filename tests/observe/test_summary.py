@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from trivium.observe.summary import (
+    carried_lines,
     data_lines,
     lines,
     next_lines,
@@ -11,6 +14,7 @@ from trivium.observe.summary import (
     stopping_text,
     time_lines,
 )
+from trivium.record import Carried
 from trivium.testing.records import a_record
 
 DATA = {
@@ -41,6 +45,9 @@ def test_dense_data_do_not_speak_of_zeros():
 def test_nothing_known_nothing_said():
     assert data_lines({}) == []
     assert plan_text({}) == ""
+    nodes = {"model": "fm:2", "design": "ps", "workers": 4, "lanes": 8, "consistency": "ssp:3"}
+    assert plan_text(nodes | {"nodes": 2}) == "fm:2 by ps, 4 workers, 2 nodes, 8 lanes, ssp:3"
+    assert plan_text(nodes | {"nodes": 1}) == "fm:2 by ps, 4 workers, 8 lanes, ssp:3"
 
 
 def test_the_plan_says_threads_or_workers():
@@ -113,3 +120,34 @@ def test_long_texts_wrap_under_themselves():
     assert len(laid) > 1
     assert all(len(line) <= 60 for line in laid)
     assert all(line.startswith(" " * 9) for line in laid[1:])
+
+
+def test_links_tell_bytes_filters_and_what_encryption_cost():
+    assert carried_lines(None) == []
+    sent, plain = {"Fresh": 3 << 20, "Delta": 1 << 20}, {"Fresh": 3 << 20, "Delta": 4 << 20}
+    assert carried_lines(Carried(sent, plain, 5 << 20, 0.5, 10.0, "int8 and a bandwidth of 1Mbit")) == [
+        (
+            "links",
+            "7.0 MiB between nodes, 4.0 MiB after int8 and a bandwidth of 1Mbit (57 %): "
+            "Delta 4.0 MiB as 1.0 MiB, Fresh 3.0 MiB",
+        ),
+        ("", "encrypting and moving 5.0 MiB in all took 0.5 s of 10.0 s of CPU time (5 %)"),
+    ]
+    plainly = carried_lines(Carried({"Delta": 1024}, {"Delta": 1024}, 2048, 0.0, 0.0))
+    assert plainly[0] == ("links", "1.0 KiB between nodes: Delta 1.0 KiB")
+
+
+def test_waits_of_workers_have_lines_of_their_own():
+    waiter = a_record().processes[1]
+    record = a_record(processes=(replace(waiter, lags=(8, 2)),), dropped=48, lanes=8, clocks=60)
+    text = text_of(time_lines(record))
+    assert "worker-1: compute 60 %, wait 20 %, read 10 %, idle 10 % of 10.0 s\n" in text
+    assert (
+        "worker-1 waited 2.0 s, 1.5 s of it for worker-0; reads were 0 clocks stale in 80 %, 1 or more in 20 %" in text
+    )
+    assert "48 deltas came too late and were dropped (10 % of all)" in text
+
+
+def test_a_share_stays_with_its_sign():
+    for line in lines([("time", "compute 60 %, " * 20)], width=53).splitlines():
+        assert not line.strip().startswith("%")

@@ -36,7 +36,7 @@ def test_nothing_is_left_of_a_planted_bug():
     bug = Bug("harmless", "trivium.core.holder", '"""Owns shards', '"""Planted: owns shards')
     with planted(bug) as scenarios:
         assert scenarios is not before
-        assert "Planted" in scenarios.ps.Holder.__doc__
+        assert "Planted" in scenarios.apart.Holder.__doc__
     import trivium.testing.scenarios as after
     from trivium.core import holder
 

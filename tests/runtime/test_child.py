@@ -14,9 +14,9 @@ from trivium.data.table import Csr, Table
 from trivium.errors import DataError
 from trivium.runtime import child
 from trivium.runtime.child import receive_launch, send_launch
-from trivium.runtime.local import ship_tables
 from trivium.runtime.memory import Arena, ArenaPlan
 from trivium.runtime.pool import FRAME
+from trivium.runtime.shipping import ship_tables
 from trivium.runtime.watch import innermost
 
 

@@ -261,7 +261,7 @@ def test_a_plane_that_is_closed_holds_no_thread(table):
     plane.warm(Part(0, LANES))
     plane.read(0)
     plane.carry_out(Gradient(0, (Part(0, LANES),)))
-    threads = list(plane._pool._threads)
+    threads = list(plane.bench.pool._threads)
     assert threads
     plane.close()
     for thread in threads:
@@ -292,7 +292,9 @@ def test_rows_that_were_passed_are_let_go_of(table, tmp_path):
     on_disk = Table(columns, table.classes, mapped=mapped)
     made = planes(on_disk, strides=Strides(2, 4, 5))
     let_go = []
-    made[0]._pagers["train"]._advise = lambda start, size, advice: let_go.append((start, size)) if advice == OVER else 0
+    made[0]._deltas.pagers["train"]._advise = lambda start, size, advice: (
+        let_go.append((start, size)) if advice == OVER else 0
+    )
     clock(made, 0, [Part(0, LANES)])
     x = columns["x"]
     assert sum(size for start, size in let_go if 0 <= start - x.ctypes.data < x.nbytes) > 0.8 * x.nbytes

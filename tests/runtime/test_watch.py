@@ -21,6 +21,7 @@ class FakeSeat:
 
     def __init__(self, pid):
         self.pid, self.dead, self.killed, self.over, self.halted, self.words = pid, "", "", False, False, ""
+        self.how, self.caged = "", None
 
     def gone(self, within):
         return self.over

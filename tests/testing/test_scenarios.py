@@ -28,7 +28,7 @@ def test_a_seed_decides_everything():
 def test_the_seeds_draw_every_fault_and_design():
     drawn = [draw(seed) for seed in range(400)]
     assert {type(fault) for one in drawn for fault in one.faults} == {Kill, Pause, Partition, SlowDisk}
-    assert {one.design for one in drawn} == {"ps", "allreduce", "sequential"}
+    assert {one.design for one in drawn} == {"apart", "allreduce", "sequential"}
     assert any(one.network.lost for one in drawn) and any(not one.network.ordered for one in drawn)
 
 
@@ -109,7 +109,7 @@ def test_a_person_stops_it_and_it_is_resumed():
     assert second.begin == first.driver.agenda.clock
 
 
-@pytest.mark.parametrize("design", ["ps", "allreduce", "sequential"])
+@pytest.mark.parametrize("design", ["apart", "allreduce", "sequential"])
 @pytest.mark.parametrize(("long", "stop_at", "clock"), [(Gradient, 250.0, 2), (EvaluateRows, 50.0, 1)])
 def test_a_stop_waits_for_no_long_compute(design, long, stop_at, clock):
     life = build(Scenario(design=design, workers=2, shards=2, clocks=4, look_every=1, stop_at=stop_at))

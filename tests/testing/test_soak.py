@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from trivium.testing import scenarios_nodes
 from trivium.testing.scenarios import draw, lives
 from trivium.testing.soak import main, soak
 
@@ -12,6 +13,15 @@ def test_counts_are_those_of_the_seeds():
     assert counts["runs"] == 20
     assert counts["fault Kill"] == sum(type(f).__name__ == "Kill" for one in scenarios for f in one.faults)
     assert counts["resumed"] == sum(len(list(lives(one))) - 1 for one in scenarios)
+    assert not [name for name in counts if name.startswith("failed: ")]
+
+
+def test_counts_over_nodes_are_those_of_the_seeds():
+    counts = soak(range(40, 50), nodes=True)
+    scenarios = [scenarios_nodes.draw(seed) for seed in range(40, 50)]
+    assert counts["runs"] == 10
+    assert counts["fault KillNode"] == sum(type(f).__name__ == "KillNode" for one in scenarios for f in one.faults)
+    assert counts["scaled"] == sum(len(one.scale) for one in scenarios)
     assert not [name for name in counts if name.startswith("failed: ")]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trivium.cli import options
 from trivium.cli.asked import Asked
 from trivium.cli.commands import command
 from trivium.cli.declared import Json, Trust
@@ -121,6 +122,47 @@ def _resume(
     from trivium.cli.resume import resume
 
     return resume(run, as_json, quiet, trust=trust)
+
+
+Live = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run that goes on.")]
+
+
+@app.command("scale")
+def _scale(
+    run: Live,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", "-w", parser=options.whole(1), metavar="N", help="Workers from now on, over all nodes."
+        ),
+    ],
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            "--nodes", parser=options.whole(1), metavar="M", help="Nodes from now on. Default: as many as now."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Let workers and nodes join or leave a run that goes on; nothing restarts."""
+    from trivium.cli.scale import scale
+
+    return scale(run, workers, nodes, as_json)
+
+
+@app.command("switch")
+def _switch(
+    run: Live,
+    consistency: Annotated[
+        str,
+        typer.Option("--consistency", metavar="NAME", help="From now on: bsp, ssp:S, essp:S, asp or backup:K."),
+    ],
+    as_json: Json = False,
+) -> int:
+    """Change the consistency of a run that goes on."""
+    from trivium.cli.scale import switch
+
+    return switch(run, consistency, as_json)
 
 
 @app.command("demo")

@@ -15,6 +15,7 @@ from trivium.errors import UsageError
 __all__ = ["Asked", "validation"]
 
 WHERE, HOW, STOP, LEARN = "Where it runs", "Batches and sums", "When it stops", "How it learns"
+FAIL = "What is made to fail"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,44 @@ class Asked(Reading):
             help="Worker processes in all (allreduce, ps). Default: one a core.",
         ),
     ] = None
+    nodes: Annotated[
+        int,
+        typer.Option(
+            "--nodes",
+            parser=options.whole(1),
+            metavar="N",
+            rich_help_panel=WHERE,
+            help="Nodes that share nothing, with a worker each or more; --workers is the total (ps).",
+        ),
+    ] = 1
+    copies: Annotated[
+        int | None,
+        typer.Option(
+            "--copies",
+            parser=options.whole(1),
+            metavar="R",
+            rich_help_panel=WHERE,
+            help="Copies of each piece of the parameters, on so many nodes. Default: 2 with 2 nodes or more.",
+        ),
+    ] = None
+    bandwidth: Annotated[
+        str | None,
+        typer.Option(
+            "--bandwidth",
+            metavar="RATE",
+            rich_help_panel=WHERE,
+            help="What a node may send to others, the largest changes first: 100Mbit, 1Gbit, 50MB.",
+        ),
+    ] = None
+    filter: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            metavar="NAME,…",
+            rich_help_panel=WHERE,
+            help="What is sent from node to node is made smaller: key-cache, float16, int8, topk:SHARE, kkt.",
+        ),
+    ] = None
     threads: Annotated[
         int | None,
         typer.Option(
@@ -131,8 +170,23 @@ class Asked(Reading):
     ] = None
     consistency: Annotated[
         str,
-        typer.Option("--consistency", metavar="NAME", rich_help_panel=HOW, help="bsp: all workers keep step."),
+        typer.Option(
+            "--consistency",
+            metavar="NAME",
+            rich_help_panel=HOW,
+            autocompletion=complete.one_of("asp", "backup:", "bsp", "essp:", "ssp:"),
+            help="bsp: all lanes keep step. ssp:S, essp:S: at most S steps apart. asp: no bound. backup:K: each step "
+            "without its K slowest lanes (ps).",
+        ),
     ] = "bsp"
+    balance: Annotated[
+        bool | None,
+        typer.Option(
+            "--balance/--no-balance",
+            rich_help_panel=HOW,
+            help="Move lanes from slow to fast workers (ps). Default: yes, but for bsp.",
+        ),
+    ] = None
     batch_size: Annotated[
         str | None,
         typer.Option(
@@ -282,6 +336,16 @@ class Asked(Reading):
             "--seed", parser=options.seed, metavar="S", rich_help_panel=LEARN, help="Of order, start and split."
         ),
     ] = 0
+    inject: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--inject",
+            metavar="FAULT",
+            rich_help_panel=FAIL,
+            help="slow:worker1:x4, slow:each:x4@0.1, kill:node1@clock50, delay:5ms, bandwidth:100Mbit …; may be given "
+            "several times.",
+        ),
+    ] = None
     out: Annotated[
         Path | None,
         typer.Option(

@@ -35,9 +35,12 @@ def take(context: typer.Context, path: Path | None) -> Path | None:
                 words = [word for word in one.opts if word.startswith("--")] or [str(one.name)]
                 spelled |= {_name(word): one for word in words}
         found = load(path, {word: str(one.name) for word, one in spelled.items()})
+        context.default_map = {}
         for key, (value, where) in found.items():
-            _checked(context, spelled[_name(key)], value, where)
-        context.default_map = {str(spelled[_name(key)].name): value for key, (value, _) in found.items()}
+            option = spelled[_name(key)]
+            said = value.split(",") if option.multiple else value  # such an option is typed as often as wanted
+            _checked(context, option, said, where)
+            context.default_map[str(option.name)] = said
     return path
 
 

@@ -1,4 +1,4 @@
-"""``trivium resume``: go on where a run's last checkpoint left off."""
+"""``trivium resume``: drive a run on whose nodes wait for a driver, else go on where its last checkpoint left off."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def _goes_on(run: RunDir) -> None:
         raise UsageError(
             f"{run.path} is still running (process {run.driver}); wait for it, or stop it with Ctrl-C there"
         )
-    if not run.checkpoints:
+    if not run.checkpoints and not (run.path / "nodes.json").exists():
         raise UsageError(f"{run.path} has no checkpoint to go on from; start it anew with `trivium train`")

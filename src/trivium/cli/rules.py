@@ -17,6 +17,7 @@ __all__ = ["DATA_RULES", "FULL_BATCH", "PLAN_RULES", "RULES", "Chosen", "Rule", 
 
 FULL_BATCH = ("lbfgs", "owlqn")  # they search along a line: every step needs all rows
 SEVERAL = ("allreduce", "ps")  # designs of several processes
+NO_SLACK = ("bsp", "ssp:0", "essp:0")  # consistencies under which all keep step
 TABLES = ("csv", "tsv", "parquet", "arrow")  # formats whose columns have names
 MADE = ("synthetic", "sklearn")
 
@@ -78,6 +79,12 @@ RULES = (
         "batch_per_worker",
         lambda a, c: c.full_batch and _given(a.batch_per_worker),
         "{optimizer} reads all rows at every step; sgd, momentum, adam and their kin take batches (--optimizer adam)",
+    ),
+    Rule(
+        "consistency",
+        lambda a, c: c.optimizer in FULL_BATCH and a.consistency not in NO_SLACK,
+        "{optimizer} needs whole sums of fresh gradients; sgd, momentum, adam and their kin take steps as they come "
+        "(--optimizer adam)",
     ),
     Rule(
         "lr",

@@ -79,6 +79,10 @@ def _tol(asked: Asked, own: Defaults, name: str) -> float | None:
 def plan_of(asked: Asked) -> Plan:
     """The plan, checked in the words of the command line as far as that needs nothing else; imports little."""
     check(asked, Chosen("", validates=True), rules=PLAN_RULES)
+    from trivium.runtime.injection_words import parse_injection
+
+    for one in asked.inject or ():
+        parse_injection(one)
     given: dict[str, Any] = {} if asked.lanes is None else {"lanes": asked.lanes}
     if asked.memory_per_worker is not None:
         given["memory_per_worker"] = asked.memory_per_worker
@@ -92,6 +96,12 @@ def plan_of(asked: Asked) -> Plan:
         reproducible=asked.reproducible,
         combine=asked.combine,
         every=asked.every or 1,
+        nodes=asked.nodes,
+        copies=asked.copies,
+        balance=asked.balance,
+        filters=asked.filter or "",
+        bandwidth=asked.bandwidth,
+        inject=tuple(asked.inject or ()),
         **given,
     )
 

@@ -66,6 +66,7 @@ def train(asked: Asked) -> int:
         stopping.update(bounds(settings.stopping))
         program = job.program.for_data(rows_in(job).spec)
         checked(asked.metric, program)
+        _fits(job, program)
         about, planned = describe(job, _bad_notes(bad, asked)), _plan_words(settings, job, program)
         head = [*data_lines(about), ("plan", plan_text(planned)), ("stop", stopping_text(stopping))]
         if asked.dry_run:
@@ -112,6 +113,15 @@ def _load(asked: Asked, settings: Settings, display: Display) -> tuple[Job, Sequ
     finally:
         display.stage("load", time.monotonic() - began)
         display.close()
+
+
+def _fits(job: Job, program: Program) -> None:
+    """PlanError where program and optimizer do not go with the plan, for a dry run too."""
+    from trivium.running.consistency import check_consistency, check_filters
+
+    optimizer = job.optimizer or program.defaults.optimizer
+    check_consistency(job.plan, program, optimizer)
+    check_filters(job.plan, optimizer, job.l1)
 
 
 def _bad_notes(bad: Sequence[BadRow], asked: Asked) -> list[str]:

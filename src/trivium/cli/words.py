@@ -13,6 +13,7 @@ __all__ = ["in_options"]
 PLAIN = ("model", "data", "run", "rows", "config", "as_json")  # words that are arguments, or more often just words
 OWN = r"(?<![\w/.'\"-])"  # what comes before a word that is not part of a path or a quotation
 QUOTES = "'\""
+FLAGS = ("True",)  # what a flag says by being there
 VERBS = "raise|lower|give|leave|set|change|say|use"
 
 
@@ -37,9 +38,11 @@ def in_options(message: str) -> str:
     value = r"'[^']*'|\"[^\"]*\"|[^\s,;:()'\"/]+(?![^\s,;:()])"
 
     def said(found: re.Match[str]) -> str:
-        return f"{_typed(found[1])} {(found[2] or '').strip(QUOTES)}".rstrip()
+        value = (found[2] or "").strip(QUOTES)
+        return f"{_typed(found[1])} {'' if value in FLAGS else value}".rstrip()
 
     message = message.replace("classes=()", "--regression").replace("leave classes out", "leave it out")
+    message = message.replace("filters=", "filter=")  # one option takes them all
     message = re.sub(rf"{OWN}({names})=({value})?(?![\[{{(])", said, message)
     asked = re.compile(rf"\b({VERBS}) ({names})\b(?![=.-])(?! of\b)")
     message = asked.sub(lambda found: f"{found[1]} {_typed(found[2])}", message)

@@ -20,6 +20,9 @@ Rules under BSP
    came, since all that needs no lane.
 7. Nothing is sent again on suspicion of slowness alone but after ``retry`` seconds without progress; whatever is sent
    again is harmless by rules 2 and 4. A failure is told until somebody ends this process.
+8. Without a driver nothing new is begun, and what was committed is saved. A driver of another node may be followed by
+   another one: it is told by its host (``PeerJoined``) and known by its higher term. It finds all as the lost one left
+   it; if none comes until ``orphan_timeout``, this process ends.
 """
 
 from __future__ import annotations
@@ -45,11 +48,13 @@ from trivium.core.messages import (
     KeepShard,
     Leave,
     Partials,
+    Place,
     Proceed,
     Push,
     Reply,
     Request,
     Save,
+    Stand,
 )
 from trivium.core.role import (
     Address,
@@ -88,6 +93,8 @@ class Member(Role):
         self.workers: tuple[Address, ...] = ()
         self.owners: tuple[Address, ...] = ()
         self.orphaned = False
+        self._followed = False  # whether another driver is there
+        self._last_words = "the driver is gone"
         self._ticket = -1
         self._reply: Reply | None = None
         self._failure: Reply | None = None
@@ -103,7 +110,7 @@ class Member(Role):
             Persisted: self._persisted,
             TimerFired: self._timer,
             PeerLost: self._lost,
-            PeerJoined: self._ignore,
+            PeerJoined: self._joined,
         }
         self._on_message: dict[type[Any], Callable[[Address, Any, float], Commands]] = {
             Request: self._request,
@@ -134,7 +141,10 @@ class Member(Role):
     def _started(self, _event: Started, now: float) -> Commands:
         return [SetTimer("retry", now + self.retry)]
 
-    def _ignore(self, _event: PeerJoined, _now: float) -> Commands:
+    def _joined(self, event: PeerJoined, _now: float) -> Commands:
+        """Another driver is there; what it wants, it says in a term of its own."""
+        if event.peer == self.driver and self.orphaned and self._adoptable:
+            self._followed = True
         return []
 
     def _message(self, event: MessageReceived, now: float) -> Commands:
@@ -144,24 +154,34 @@ class Member(Role):
         return self._on_work[type(event.work)](event.work, event.result, now)
 
     def _failed(self, event: ComputeFailed, _now: float) -> Commands:
-        return self._tell_failure(Failed(event.error, event.traceback))
+        out_of_room = event.error.startswith("StorageError: ")  # as hosts tell errors: rows that found no memory
+        return self._tell_failure(Failed(event.error, event.traceback, storage=out_of_room))
 
     def _tell_failure(self, failure: Failed) -> Commands:
         self._failure = Reply(self.term, -1, failure)
         return [Send(self.driver, self._failure)]
 
     def _lost(self, event: PeerLost, now: float) -> Commands:
-        if event.peer != self.driver or self.orphaned:
+        if event.peer != self.driver:
             return []
+        timer = SetTimer("orphan", now + self.orphan_timeout)
+        self._followed = False
+        if self.orphaned:
+            return [timer]  # whoever came to take over is gone as well
         self.orphaned = True
-        return [SetTimer("orphan", now + self.orphan_timeout), *self._rescue()]
+        return [timer, *self._rescue()]
+
+    @property
+    def _adoptable(self) -> bool:
+        """Whether another driver may come: one of this node would be of the process that started this one."""
+        return self.driver.node != self.me.node
 
     def _rescue(self) -> Commands:
         return []
 
     def _timer(self, event: TimerFired, now: float) -> Commands:
         if event.name == "orphan":
-            return [Stop("the driver is gone")]
+            return [Stop(self._last_words)] if self.orphaned and not self._followed else []
         again = self._resend(now) if self._progress == self._progress_seen else []
         if self._failure is not None:
             again.append(Send(self.driver, self._failure))
@@ -173,12 +193,14 @@ class Member(Role):
 
     # -- the driver's requests ----------------------------------------------------------------------------------------
     def _request(self, sender: Address, message: Request, now: float) -> Commands:
-        if message.ticket <= self._ticket or message.term < self.term or self.orphaned:
+        known = (message.term, message.ticket) <= (self.term, self._ticket)  # another driver has tickets of its own
+        if known or (self.orphaned and not (self._followed and message.term > self.term)):
             if message.ticket == self._ticket and self._reply is not None:
                 return [Send(sender, self._reply)]
             return []
-        if message.term > self.term and not isinstance(message.body, Fence | Assign | Leave):
+        if message.term > self.term and not isinstance(message.body, Fence | Assign | Leave | Stand | Place):
             return []  # a term begins with a fence or an assignment; the driver asks again
+        self.orphaned = False
         self.term, self._ticket, self._reply = message.term, message.ticket, None
         return self._on_request[type(message.body)](message.body, now)
 

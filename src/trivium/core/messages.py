@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import msgspec
+
+from trivium.core.consistency import Rule
 from trivium.core.lanes import Part
 from trivium.core.role import Address, Message, Work
 
@@ -21,6 +24,8 @@ __all__ = [
     "Apply",
     "Assign",
     "Committed",
+    "Copied",
+    "Decided",
     "Done",
     "Evaluate",
     "EvaluateRows",
@@ -31,8 +36,10 @@ __all__ = [
     "Keep",
     "KeepShard",
     "Leave",
+    "Left",
     "Manifest",
     "Partials",
+    "Place",
     "Proceed",
     "Push",
     "Reached",
@@ -40,7 +47,10 @@ __all__ = [
     "Request",
     "Save",
     "SaveShard",
+    "Served",
+    "Stand",
     "Standing",
+    "Stands",
     "Sums",
     "TermRecord",
 ]
@@ -96,6 +106,28 @@ class Leave(Message, frozen=True, gc=False):
     reason: str
 
 
+class Stand(Message, frozen=True, gc=False):
+    """A new term among nodes: apply nothing more, forget what is not settled, say where your copies stand."""
+
+
+class Place(Message, frozen=True, gc=False):
+    """Who holds what and runs what in this term, and how far each lane is.
+
+    ``holders[shard]``: its primary, then the copies that count for acknowledgement. ``servers``: every node's.
+    ``applied[shard][lane]``: the clocks of the lane that the shard has applied. ``behind``: shards of which some copy
+    is a step behind its primary. ``tempo``: whether workers shall say how fast they are.
+    """
+
+    rule: Rule
+    workers: tuple[Address, ...]
+    ranges: tuple[Part, ...]
+    holders: tuple[tuple[Address, ...], ...]
+    servers: tuple[Address, ...]
+    applied: tuple[tuple[int, ...], ...]
+    behind: tuple[int, ...]
+    tempo: bool
+
+
 # --- member → driver -------------------------------------------------------------------------------------------------
 class Done(Message, frozen=True, gc=False):
     """Carried out."""
@@ -105,6 +137,36 @@ class Standing(Message, frozen=True, gc=False):
     """The committed clock of each shard that the sender holds."""
 
     shards: tuple[tuple[int, int], ...]
+
+
+class Copied(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """How a copy of ``shard`` stands: ``applied`` clocks of each lane now and ``before`` its last step."""
+
+    shard: int
+    applied: tuple[int, ...]
+    before: tuple[int, ...]
+    finished: bool
+
+
+class Stands(Message, frozen=True, gc=False):
+    """How the sender's copies stand, the counting ones and those that have caught up."""
+
+    copies: tuple[Copied, ...]
+
+
+class Left(Message, frozen=True, gc=False):
+    """What a worker has seen: ``lags[k]`` reads at a staleness of k clocks (the last: that many or more), and the
+    seconds that it waited for the lanes of each ``(worker, seconds)``.
+    """
+
+    lags: tuple[int, ...]
+    waited: tuple[tuple[Address, float], ...]
+
+
+class Served(Message, frozen=True, gc=False):
+    """What a server has seen: ``dropped`` deltas of lanes that were left out of a clock."""
+
+    dropped: int
 
 
 class Reached(Message, frozen=True, gc=False):
@@ -133,8 +195,8 @@ class Failed(Message, frozen=True, gc=False):
     storage: bool = False
 
 
-Asked: TypeAlias = Fence | Assign | Proceed | Evaluate | Keep | Save | Leave
-Answer: TypeAlias = Done | Standing | Reached | Sums | Failed
+Asked: TypeAlias = Fence | Assign | Proceed | Evaluate | Keep | Save | Leave | Stand | Place
+Answer: TypeAlias = Done | Standing | Reached | Sums | Failed | Stands | Left | Served
 
 
 class Request(Message, frozen=True, gc=False):
@@ -256,6 +318,16 @@ class TermRecord(Work, frozen=True, gc=False):
     workers: tuple[Address, ...]
     owners: tuple[Address, ...]
     why: str
+
+
+class Decided(Work, frozen=True, gc=False):
+    """What the agenda has come to at ``clock``, written before the lease that follows from it is granted: whoever takes
+    a run over while it lives goes on from here.
+    """
+
+    term: int
+    clock: int
+    pace: bytes
 
 
 class Manifest(Work, frozen=True, gc=False):

@@ -226,6 +226,17 @@ class Agenda:
         return agenda
 
     @classmethod
+    def followed(cls, pace: Pace, memory: bytes) -> Agenda:
+        """The agenda of a driver that takes a live run over, as the lost one had it when it granted its last lease.
+
+        How far the members have come since is theirs to say: never beyond that lease, at whose end something may be
+        due. Whatever was decided after it was not acted upon, and comes out the same when it is decided again.
+        """
+        agenda = cls.remembered(pace, memory)
+        agenda.saved = -1  # what is remembered need not be on disk
+        return agenda
+
+    @classmethod
     def remembered(cls, pace: Pace, memory: bytes) -> Agenda:
         """The agenda of a run that goes on from ``memory``."""
         held = msgspec.json.decode(memory)

@@ -31,6 +31,7 @@ __all__ = [
     "ComputeFailed",
     "ComputeFinished",
     "Event",
+    "Launch",
     "Message",
     "MessageReceived",
     "PeerJoined",
@@ -42,11 +43,13 @@ __all__ = [
     "ReadReady",
     "Retire",
     "Role",
+    "ScaleRequested",
     "Send",
     "SetTimer",
     "Started",
     "Stop",
     "StopRequested",
+    "SwitchRequested",
     "TimerFired",
     "Work",
 ]
@@ -144,6 +147,19 @@ class StopRequested(Event, frozen=True, gc=False):
     reason: str
 
 
+class ScaleRequested(Event, frozen=True, gc=False):
+    """A person wants ``workers`` in total, on ``nodes`` nodes (0: on those that there are)."""
+
+    workers: int
+    nodes: int = 0
+
+
+class SwitchRequested(Event, frozen=True, gc=False):
+    """A person wants another consistency from the next term on; ``consistency`` as in a plan."""
+
+    consistency: str
+
+
 class Command(msgspec.Struct, frozen=True, gc=False):
     """Base of what a role wants done."""
 
@@ -171,6 +187,12 @@ class Persist(Command, frozen=True, gc=False):
     """Write ``record`` to the run directory and fsync; ``Persisted`` follows."""
 
     record: Work
+
+
+class Launch(Command, frozen=True, gc=False):
+    """Start processes at ``peers``; ``PeerJoined`` follows for each, or ``PeerLost``."""
+
+    peers: tuple[Address, ...]
 
 
 class Retire(Command, frozen=True, gc=False):

@@ -14,7 +14,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from trivium.errors import RunError, TriviumError
+from trivium.errors import RunError, TriviumError, UsageError
 from trivium.plan import Plan
 from trivium.record import Observer, Record
 from trivium.running.inline import alone, run_inline
@@ -126,6 +126,15 @@ class HereLive:
     def stop(self, reason: str = "stopped") -> None:
         """Ask for an orderly end."""
         self._wishes.append(reason)
+
+    def scale(self, workers: int, nodes: int | None = None) -> None:
+        """UsageError: there are no processes to be joined."""
+        on = "" if nodes is None else f" on nodes={nodes}"
+        raise UsageError(f"workers={workers}{on}: this run is trained in the calling process alone")
+
+    def switch(self, consistency: str) -> None:
+        """UsageError: one process is always consistent."""
+        raise UsageError(f"consistency={consistency!r}: this run is trained in the calling process, and by no ps")
 
     def kill(self) -> None:
         """Likewise: there is no process to be ended."""

@@ -55,9 +55,15 @@ class Going(Protocol):
     def kill(self) -> None:
         """End it now."""
 
+    def scale(self, workers: int, nodes: int | None = None) -> object:
+        """Go on with another number of workers."""
+
+    def switch(self, consistency: str) -> object:
+        """Go on with another consistency."""
+
 
 class Started:
-    """A run that goes on beside the caller: ``wait``, ``result``, ``stop``, ``kill``."""
+    """A run that goes on beside the caller: ``wait``, ``result``, ``scale``, ``switch``, ``stop``, ``kill``."""
 
     def __init__(self, live: Going, ask: Asked) -> None:
         self._live, self._ask = live, ask
@@ -88,6 +94,39 @@ class Started:
     def kill(self) -> None:
         """End every process now; nothing is saved since the last checkpoint."""
         self._live.kill()
+
+    def scale(self, workers: int, nodes: int | None = None) -> None:
+        """Go on with so many ``workers`` in total on so many ``nodes`` (None: as many as now); nothing restarts.
+
+        Who joins is started, warm and has its copies before it counts, so that the others pause for milliseconds; under
+        ``reproducible`` the bits stay those of a run that was never scaled. Returns at once: a notice of the run says
+        what came of it, also where a joiner died before it counted and the change was called off.
+
+        Raises UsageError where this run cannot: of another design than ``ps``, more workers than lanes, fewer workers
+        than nodes, several nodes in a run that began on one, or a run that is over.
+
+        Harlap et al., *Proteus* (EuroSys 2017) on what elasticity is worth.
+
+        >>> import tempfile, trivium as tv
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plan = tv.Plan("ps", workers=1, lanes=2)
+        ...     run = tv.start("mlp:8", "sklearn:digits", epochs=3, plan=plan, out=folder + "/a")
+        ...     try:
+        ...         run.scale(3)
+        ...     except tv.errors.UsageError as error:
+        ...         print(error)
+        ...     epochs = run.result().record.epochs
+        workers=3: from 1 to lanes=2, which never change in a run
+        """
+        self._live.scale(workers, nodes)
+
+    def switch(self, consistency: str) -> None:
+        """Another consistency ("bsp", "ssp:3", …) from the next boundary at which all lanes are at one clock.
+
+        Returns at once; a notice of the run says from which clock on. Raises PlanError where program or optimizer
+        cannot use it, UsageError for another design than ``ps``, or a run that is over.
+        """
+        self._live.switch(consistency)
 
     def __repr__(self) -> str:
         return f"<Started {self.path}>"

@@ -13,9 +13,11 @@ from html import escape
 from trivium.observe.figures import count, duration, loss, percent, rate, size
 from trivium.observe.page import run_lines
 from trivium.observe.rundir import RunDir
-from trivium.record import KINDS, ProcessTimes, Record
+from trivium.observe.waiting import fragment as waits
+from trivium.observe.waiting import of_record
+from trivium.record import KINDS, Carried, ProcessTimes, Record
 
-__all__ = ["curve", "fragment", "page", "times"]
+__all__ = ["carried", "curve", "fragment", "page", "times"]
 
 WIDTH, HEIGHT = 640, 220
 LEFT, BOTTOM, TOP = 56, 28, 12
@@ -70,7 +72,8 @@ def fragment(run: RunDir, further: Mapping[str, float] | None = None) -> str:
     drawn = curve(run)
     parts += [f"<h2>Loss</h2>{drawn}"] if drawn else []
     if record is not None and record.processes:
-        parts.append(f"<h2>Where the time went</h2>{times(record.processes)}")
+        parts.append(f"<h2>Where the time went</h2>{times(record.processes)}{waits(of_record(record))}")
+        parts += [f"<h2>What went between nodes</h2>{carried(record.carried)}"] if record.carried is not None else []
     parts.append(f"<h2>All of it</h2>{_lines(run)}")
     return f"<div class='trivium'><style>{STYLE}</style>{''.join(parts)}</div>"
 
@@ -185,4 +188,30 @@ def times(processes: Sequence[ProcessTimes]) -> str:
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="time by process">{"".join(parts)}</svg>'
         f'<div class="key">{key}</div>'
+    )
+
+
+# -- what went between nodes -------------------------------------------------------------------------------------------
+def carried(links: Carried) -> str:
+    """A bar a kind of message, as long as it would have been without filters; the full part is what went."""
+    longest = max(links.plain.values(), default=0) or 1
+    step, room = 24, 110
+    kinds = sorted(links.plain, key=lambda name: -links.plain[name])
+    parts = []
+    for at, name in enumerate(kinds):
+        top, sent, plain = at * step + 4, links.sent[name], links.plain[name]
+        told = size(plain) if sent == plain else f"{size(plain)} as {size(sent)} ({percent(sent / plain)})"
+        scale = (WIDTH - room - 190) / longest
+        parts.append(
+            f'<text x="{room - 8}" y="{top + 13}" text-anchor="end">{escape(name)}</text>'
+            f'<rect x="{room}" y="{top}" width="{plain * scale:.1f}" height="17" fill="{COLORS["send"]}" '
+            f'fill-opacity="0.3"/><rect x="{room}" y="{top}" width="{sent * scale:.1f}" height="17" '
+            f'fill="{COLORS["send"]}"><title>{escape(f"{name}: {told}")}</title></rect>'
+            f'<text x="{room + max(sent, plain) * scale + 6:.1f}" y="{top + 13}">{escape(told)}</text>'
+        )
+    height = len(kinds) * step + 6
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="bytes between nodes">{"".join(parts)}</svg>'
+        if kinds
+        else "<p class='muted'>nothing but words</p>"
     )

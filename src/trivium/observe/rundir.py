@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from trivium.errors import StorageError, UsageError
-from trivium.record import ProcessTimes, Record
+from trivium.record import Carried, ProcessTimes, Record
 
 __all__ = ["RunDir", "new_run", "read_run", "record_of"]
 
@@ -95,7 +95,11 @@ def record_of(raw: Mapping[str, Any]) -> Record:
         "objective",
     ):  # NaN, which JSON has no word for, where the run was stopped before it was measured
         values[name] = math.nan if raw.get(name, 0.0) is None else raw.get(name)
-    values["processes"] = tuple(ProcessTimes(**process) for process in raw.get("processes", ()))
+    values["processes"] = tuple(
+        ProcessTimes(**{**process, "lags": tuple(process.get("lags", ()))}) for process in raw.get("processes", ())
+    )
+    values["lags"] = tuple(raw.get("lags", ()))
+    values["carried"] = None if raw.get("carried") is None else Carried(**raw["carried"])
     values["history"] = tuple(raw.get("history", ()))
     values["notices"] = tuple(raw.get("notices", ()))
     try:

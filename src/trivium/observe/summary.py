@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trivium.observe.figures import count, duration, loss, percent, rate, size
-from trivium.record import KINDS, ProcessTimes, Record
+from trivium.observe.waiting import of_record, waiting_lines
+from trivium.record import KINDS, Carried, ProcessTimes, Record
 
 __all__ = [
     "Line",
+    "carried_lines",
     "data_lines",
     "lines",
     "next_lines",
@@ -43,7 +45,9 @@ def lines(pairs: Iterable[Line], width: int = 100) -> str:
     out: list[str] = []
     for label, text in pairs:
         room = max(width - LABEL, 40)
-        wrapped = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+        whole = text.replace(" %", "\xa0%")  # a share stays with its sign
+        wrapped = textwrap.wrap(whole, room, break_long_words=False, break_on_hyphens=False) or [""]
+        wrapped = [one.replace("\xa0%", " %") for one in wrapped]
         out.append(f"{label:<{LABEL}}{wrapped[0]}".rstrip())
         out.extend(" " * LABEL + rest for rest in wrapped[1:])
     return "\n".join(out)
@@ -88,6 +92,7 @@ def _where(plan: Mapping[str, Any]) -> str:
         words.append(_many(plan.get("threads"), "thread"))
     else:
         words.append(_many(plan.get("workers"), "worker"))
+        words.append(_many(plan["nodes"], "node") if (plan.get("nodes") or 1) > 1 else "")
     words += [_many(plan.get("lanes"), "lane"), _many(plan.get("shards"), "shard")]
     words += [str(plan.get("consistency") or ""), "reproducible" if plan.get("reproducible") else ""]
     words.append("pinned" if plan.get("pin") else "")
@@ -180,6 +185,8 @@ def shares(seconds: Mapping[str, float], wall: float) -> str:
 
 
 def _waited(process: ProcessTimes) -> str:
+    if process.lags:
+        return ""  # it has a line among those on waiting
     whom = sorted(process.waited_for.items(), key=lambda pair: -pair[1])
     told = [f"{duration(seconds)} for {name}" for name, seconds in whom[:3] if seconds >= 0.005 * process.wall]
     return f"; waited {', '.join(told)}" if told else ""
@@ -196,7 +203,42 @@ def time_lines(record: Record) -> list[Line]:
     pairs.append(
         ("", f"{moved}; peak memory {size(record.peak_rss_bytes)}; evaluating {duration(record.evaluate_seconds)}")
     )
-    return pairs
+    return [*pairs, *waiting_lines(of_record(record)), *_dropped(record), *carried_lines(record.carried)]
+
+
+def _dropped(record: Record) -> list[Line]:
+    if not record.dropped:
+        return []
+    share = record.dropped / max(1, record.clocks * record.lanes)
+    return [("", f"{count(record.dropped)} deltas came too late and were dropped ({percent(share)} of all)")]
+
+
+def carried_lines(carried: Carried | None) -> list[Line]:
+    """What went between nodes, what filters made of it, and what encryption cost; nothing where there is one node.
+
+    >>> told = carried_lines(Carried({"Delta": 2**20}, {"Delta": 2**22}, 2**21, 1.0, 20.0, "int8"))
+    >>> print(*(text for _label, text in told), sep=chr(10))
+    4.0 MiB between nodes, 1.0 MiB after int8 (25 %): Delta 4.0 MiB as 1.0 MiB
+    encrypting and moving 2.0 MiB in all took 1.0 s of 20.0 s of CPU time (5 %)
+    """
+    if carried is None:
+        return []
+    went, plain = sum(carried.sent.values()), sum(carried.plain.values())
+    words = f"{size(plain)} between nodes"
+    if carried.filters:
+        words += f", {size(went)} after {carried.filters} ({percent(went / max(1, plain))})"
+    kinds = sorted(carried.sent.items(), key=lambda pair: -carried.plain[pair[0]])
+    told = ", ".join(_kind(name, sent, carried.plain[name]) for name, sent in kinds)
+    share = percent(carried.link_seconds / carried.cpu_seconds) if carried.cpu_seconds else "?"
+    cost = f"{duration(carried.link_seconds)} of {duration(carried.cpu_seconds)} of CPU time ({share})"
+    return [
+        ("links", f"{words}: {told}" if told else words),
+        ("", f"encrypting and moving {size(carried.nbytes)} in all took {cost}"),
+    ]
+
+
+def _kind(name: str, sent: int, plain: int) -> str:
+    return f"{name} {size(plain)}" + ("" if sent == plain else f" as {size(sent)}")
 
 
 def notice_lines(notices: Sequence[str]) -> list[Line]:

@@ -61,6 +61,8 @@ class Average(Optimizer):
 class ModelAveraging(Program):
     """``program`` trained by ``every`` steps of ``local`` between averages; ``l1``, ``l2`` apply to the local steps."""
 
+    consistencies = frozenset({"bsp"})
+
     program: Program
     local: Optimizer
     every: int = 1

@@ -45,6 +45,8 @@ class LeastSquares(Program):
     'value'
     """
 
+    consistencies = frozenset({"bsp"})  # its Δ are moments, whose sums must be whole
+
     intercept: bool = True
     tol: float = 1e-4
     max_iter: int = 1000

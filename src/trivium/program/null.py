@@ -26,6 +26,8 @@ __all__ = ["Count", "Null", "Total"]
 class Total(Optimizer):
     """A + Σ: adds what was counted, with no mean and no penalty."""
 
+    tolerates = True  # a sum is the same in parts
+
     @property
     def name(self) -> str:
         """``total``."""

@@ -82,7 +82,14 @@ class Kernel(abc.ABC):
 class Program(abc.ABC):
     """What is trained. Instances are immutable and cheap to send (cloudpickle, at launch)."""
 
-    consistencies: ClassVar[frozenset[str]] = frozenset({"bsp"})
+    consistencies: ClassVar[frozenset[str]] = frozenset({"bsp", "ssp", "essp", "asp", "backup"})  # kinds, as in Rule
+
+    evaluates: ClassVar[bool] = True  # whether its kernels can look at rows
+
+    @property
+    def row_shards(self) -> int:
+        """Shards of its row tables, which come after those of dense A."""
+        return 0
 
     @property
     def xla(self) -> bool:

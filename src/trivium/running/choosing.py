@@ -43,6 +43,10 @@ def choose(plan: Plan, *, data: int, model: int, memory: int) -> Choice:
         return _chosen(plan, "ps", f"ps: shards={plan.shards} was asked for, and sequential does not cut the model")
     if plan.combine == "model":
         return _chosen(plan, "ps", "ps: there are models to average only where there are several workers")
+    if plan.asks_servers:
+        return _chosen(plan, "ps", f"ps: {plan.asks_servers} was asked for, and only parameter servers have that")
+    if plan.inject:
+        return _chosen(plan, "ps", f"ps: inject={plan.inject[0]} was asked for, and sequential is one process")
     if plan.threads is not None:
         return _chosen(plan, "sequential", f"sequential: threads={plan.threads} was asked for, and only it has threads")
     if data + model > SHARE * memory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from trivium.core.pacing import Agenda
 from trivium.core.role import Stop
 from trivium.errors import LostError, ProgramError, RunError, StoppedError, StorageError
+from trivium.program.optimizers.base import Optimizer
 from trivium.program.params import Layout
 from trivium.runtime.plane import ArrayPlane
 
-__all__ = ["failure", "final_params", "in_words", "params_digest"]
+__all__ = ["failure", "final_params", "in_words", "last_head", "params_digest", "saved_params"]
 
 FAILURES: dict[str, type[RunError]] = {
     "storage": StorageError,
@@ -32,13 +34,18 @@ def failure(stop: Stop, hint: str = "") -> RunError:
     return FAILURES[stop.kind](f"{stop.error}{hint}")
 
 
-def in_words(stop: Stop, plane: ArrayPlane) -> Stop:
+def last_head(plane: ArrayPlane) -> NDArray[np.float64]:
+    """F's scalars as of the newest version; a copy."""
+    _clock, slot = plane.held[0].versions.current()
+    head: NDArray[np.float64] = plane.held[0].states[slot].head.copy()
+    return head
+
+
+def in_words(stop: Stop, optimizer: Optimizer, head: NDArray[np.float64]) -> Stop:
     """``converged`` only where F met its own test; it may also have used its iterations up, or be stuck."""
-    optimizer = plane.facts.optimizer
     if stop.reason != "converged" or not hasattr(optimizer, "reason"):
         return stop
-    _clock, slot = plane.held[0].versions.current()
-    told: str = optimizer.reason(plane.held[0].states[slot].head)
+    told: str = optimizer.reason(head)
     if "used up" in told:
         return msgspec.structs.replace(stop, reason="max_iter")
     return msgspec.structs.replace(stop, reason=told) if "line search" in told or "not finite" in told else stop
@@ -54,9 +61,18 @@ def params_digest(layout: Layout, params: NDArray[Any]) -> str:
 
 def final_params(plane: ArrayPlane, agenda: Agenda) -> NDArray[Any]:
     """The kept parameters if there are any better ones than the last, else the last; a copy."""
-    if agenda.pace.keep_best and agenda.kept >= 0 and agenda.kept == agenda.best_clock != agenda.clock:
+    if _keeps(agenda):
         return plane.arrays.kept.copy()
     plane.read(agenda.clock)
     copied = plane.view().copy()
     plane.release()
     return copied
+
+
+def saved_params(saved: Mapping[str, NDArray[Any]], agenda: Agenda) -> NDArray[Any]:
+    """``final_params`` of a run whose last checkpoint is ``saved``."""
+    return saved["kept" if _keeps(agenda) else "a"]
+
+
+def _keeps(agenda: Agenda) -> bool:
+    return agenda.pace.keep_best and agenda.kept >= 0 and agenda.kept == agenda.best_clock != agenda.clock

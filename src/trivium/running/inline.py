@@ -25,7 +25,7 @@ from trivium.plan import Plan
 from trivium.program.params import Layout
 from trivium.program.program import Kernel, Program
 from trivium.record import KINDS, Observer, ProcessTimes, Progress, Record
-from trivium.running.ending import failure, final_params, in_words, params_digest
+from trivium.running.ending import failure, final_params, in_words, last_head, params_digest
 from trivium.running.job import Job, Prepared, prepare, settled
 from trivium.running.staffing import DRIVER, RETRY
 from trivium.running.starting import first_version, saved_of
@@ -80,7 +80,9 @@ def alone(plan: Plan) -> Plan:
     if plan.design == "sequential":
         return plan if plan.threads is not None else replace(plan, threads=1)
     threads = (plan.threads or 1) if plan.design == "auto" else 1
-    return replace(plan, design="sequential", workers=None, shards=None, threads=threads, pin=False)
+    servers: dict[str, Any] = dict.fromkeys(("copies", "balance", "bandwidth"))  # nothing of what only they have
+    servers |= {"consistency": "bsp", "nodes": 1, "filters": "", "inject": ()}
+    return replace(plan, design="sequential", workers=None, shards=None, threads=threads, pin=False, **servers)
 
 
 def run_inline(
@@ -171,7 +173,7 @@ class _Inline:
             raise error from cause
         self._news()
         self._tell_stage("save")
-        stop = in_words(stop, self.plane)
+        stop = in_words(stop, self.prepared.facts.optimizer, last_head(self.plane))
         params = final_params(self.plane, self.agenda)
         layout = self.prepared.facts.layout
         digest = params_digest(layout, params)

@@ -18,8 +18,11 @@ from trivium.program.optimizers.base import Optimizer
 from trivium.program.program import Defaults, Program
 from trivium.running import defaults
 from trivium.running.choosing import choose, memory_bytes, state_bytes
+from trivium.running.consistency import check_consistency, check_filters
 from trivium.running.staffing import Staffing, staff
 from trivium.running.starting import Start, check_start, later
+from trivium.runtime.injection import check as check_injections
+from trivium.runtime.injection import parse_injection
 from trivium.runtime.plane import Facts
 from trivium.runtime.versions import SLOTS
 
@@ -179,8 +182,7 @@ def prepare(job: Job, *, looks: bool = True) -> Prepared:
     plan, data = job.plan, job.data
     assert isinstance(data, Table)
     program = job.program.for_data(data.spec)
-    if plan.consistency not in program.consistencies:
-        raise PlanError(f"{program.name} cannot be trained under {plan.consistency}: it allows {program.consistencies}")
+    looks = looks and program.evaluates
     own = program.defaults
     _check_solver(job, program)
     optimizer = later(_optimizer(job, own, data.spec), job.start)
@@ -204,22 +206,34 @@ def prepare(job: Job, *, looks: bool = True) -> Prepared:
 
         program = ModelAveraging(program, optimizer, plan.every, job.l1, l2)
         optimizer, penalties = Average(), (0.0, 0.0)
+    check_consistency(plan, program, optimizer)
+    filters = check_filters(plan, optimizer, job.l1) if plan.filters or plan.bandwidth else None
     staffing = staff(plan, program, optimizer, ahead=program.xla and not batches.full)
+    if plan.inject:
+        check_injections([parse_injection(one) for one in plan.inject], _strikable(plan, staffing))
     facts = Facts(
         program,
         optimizer,
         batches,
         plan.lanes,
         staffing.shards,
-        len(staffing.members) + 1,
+        staffing.room,
         plan.reproducible,
         plan.thread_count,
         *penalties,
         job.seed,
+        filters,
+        plan.bytes_per_second,
     )
     pace = _pace(job, facts, tables, full=full, looks=looks)
     sample = _sample(rows, job.seed) if pace.watch == "sample" else None
     return Prepared(facts, tables, sample, pace, staffing, job.stopping.max_time)
+
+
+def _strikable(plan: Plan, staffing: Staffing) -> list[str]:
+    """Whom a fault may strike, by name."""
+    nodes = [f"node {one}" for one in range(plan.nodes)] if plan.nodes > 1 else []
+    return ["driver", *staffing.names.values(), *nodes]
 
 
 def _check_solver(job: Job, program: Program) -> None:

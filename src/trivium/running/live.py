@@ -6,33 +6,37 @@ import contextlib
 import logging
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
-from trivium.core.membership import Driver
 from trivium.core.pacing import Agenda
-from trivium.core.role import Stop
-from trivium.errors import RunError, StoppedError, TriviumError, UsageError
+from trivium.core.role import Event, ScaleRequested, Stop, SwitchRequested
+from trivium.designs.ps.wishes import Came
+from trivium.errors import RunError, StoppedError, StorageError, TriviumError, UsageError
 from trivium.record import Observer, Record
-from trivium.running.ending import failure, final_params, in_words, params_digest
+from trivium.running.consistency import check_consistency
+from trivium.running.control import Control
+from trivium.running.ending import failure, in_words, params_digest
 from trivium.running.job import Job, Prepared, prepare, settled
 from trivium.running.recalling import needs_trust
 from trivium.running.remembering import open_run, unmake_run, write_result
-from trivium.running.staffing import RETRY
-from trivium.running.starting import first_version
+from trivium.running.sites import Site, open_site
+from trivium.running.starting import Begin
 from trivium.running.telling import Teller, Timing, final_record
+from trivium.runtime.claiming import Claimed
 from trivium.runtime.host import Trace
-from trivium.runtime.local import DriverHost, LocalNode
-from trivium.runtime.plane import ArrayPlane
+from trivium.runtime.injection import Injections
 from trivium.runtime.pool import Pool
-from trivium.runtime.store import Checkpoint, RunStore, checkpoints, drop_after, keep_looks, last_term
+from trivium.runtime.store import Checkpoint, RunStore, checkpoints, decided, drop_after, keep_looks, looks_kept
 from trivium.runtime.warmth import compile_once, is_warm
 
 __all__ = ["Live", "Owner"]
 
 log = logging.getLogger(__name__)
+Asked = TypeVar("Asked", str, Event, ScaleRequested, SwitchRequested)
 
 
 class Owner(Protocol):
@@ -61,15 +65,18 @@ class Live:
         looks: bool = True,
         trace: Trace | None = None,
         store: RunStore | None = None,
+        claimed: Claimed | None = None,
     ) -> None:
         job = settled(job)
         self.job, self.observer = job, observer
         self.trace = trace
         self._session, self._saved, self._looks = session, saved, looks
         self._store = store  # of a run that goes on: locked already
-        self._host: DriverHost | None = None
-        self._node: LocalNode | None = None
-        self._wishes: list[str] = []
+        self._claimed = claimed  # its nodes, where they live and are taken over
+        self._host: Any = None
+        self._node: Any = None  # LocalNode, or Nodes
+        self._wishes: list[str | Event] = []
+        self._asks: list[Event] = []  # wishes of other processes, in order
         self._over = threading.Event()
         self._record: Record | None = None
         self._error: BaseException | None = None
@@ -120,10 +127,7 @@ class Live:
 
     def stop(self, reason: str = "stopped") -> None:
         """Ask for a checkpoint and an orderly end."""
-        self._wishes.append(reason)
-        host = self._host
-        if host is not None:
-            host.mail.ring(0)
+        self._wish(reason)
 
     def kill(self) -> None:
         """End every process now; nothing is saved."""
@@ -151,20 +155,21 @@ class Live:
     def _drive(self) -> Record:
         prepared, job = self._prepared, self.job
         began, made = time.perf_counter(), not job.folder.exists()
-        fresh = not self._saved
+        fresh = not self._saved and self._claimed is None
         store = self._store or open_run(job, prepared)
+        store.slow = Injections.parse(job.plan.inject).disk("driver")
         teller = Teller(self.job, self.observer, prepared, began)
         try:
             teller.stage("start")
             if job.chosen:
                 teller.notice(job.chosen)
             try:
-                node = self._open_node(prepared, store.life)
+                site = open_site(self.job, prepared, store.life, self._session.pool, self._claimed)
             except BaseException:
                 if fresh:
                     unmake_run(job.folder, folder=made)
                 raise
-            return self._on_node(node, store, teller)
+            return self._on_node(site, store, teller)
         except StoppedError:  # before it began
             if fresh:
                 unmake_run(job.folder, folder=made)
@@ -173,52 +178,39 @@ class Live:
             teller.end()
             store.unlock()
 
-    def _open_node(self, prepared: Prepared, life: str) -> LocalNode:
-        job, plan = self.job, self.job.plan
-        pool = self._session.pool(xla=prepared.facts.program.xla, grace=plan.orphan_timeout + 2.0)
-        pool.start()
-        node = LocalNode(
-            pool,
-            prepared.staffing.members,
-            prepared.facts,
-            job.folder.absolute(),  # warm processes may have begun in another folder
-            prepared.tables,
-            prepared.sample,
-            prepared.staffing.spin,
-            plan.orphan_timeout,
-            life,
-            plan.memory_per_worker,
-        )
-        node.open()
-        return node
-
-    def _on_node(self, node: LocalNode, store: RunStore, teller: Teller) -> Record:
-        prepared, clean = self._prepared, False
-        self._node = node
+    def _on_node(self, site: Site, store: RunStore, teller: Teller) -> Record:
+        prepared, job, clean = self._prepared, self.job, False
         try:
-            agenda = self._first_version(node, prepared, teller)
+            agenda, begin = self._first_version(prepared, teller)
             agenda.began = agenda.clock
-            teller.skip(len(agenda.history))
-            if not is_warm(prepared.facts, prepared.tables["train"]):
+            teller.skip(min(len(agenda.history), looks_kept(job.folder)))
+            site.begin(begin)
+            self._node = site.node
+            if self._claimed is None and not is_warm(prepared.facts, prepared.tables["train"]):
                 teller.stage("compile")
                 began = time.perf_counter()
-                compile_once(prepared.facts, node.plane.arrays, prepared.tables["train"])
-                node.compile_seconds = time.perf_counter() - began
+                compile_once(prepared.facts, site.arrays(), prepared.tables["train"])
+                site.node.compile_seconds = time.perf_counter() - began
                 teller.stage("start")
-            node.launch()
+            site.launch()
             self._refuse_killed()
-            host = self._make_host(node, store, agenda, teller)
+            host = self._make_host(site, store, agenda, teller)
+            control = self._control(teller)
             try:
                 stop = host.run()
                 clean = not stop.error and not self._killed
-                params = final_params(node.plane, agenda) if not stop.error else None
-                stop = in_words(stop, node.plane)
-                timing = teller.close(host, node)
+                params = None
+                if not stop.error:
+                    params, head = site.ending(agenda)
+                    stop = in_words(stop, prepared.facts.optimizer, head)
+                timing = teller.close(host, site.node)
             finally:
+                if control is not None:
+                    control.close()
                 host.close()
         finally:
             self._node = None
-            node.close(clean=clean)
+            site.close(clean=clean)
         self._refuse_killed()
         if stop.error:
             if stop.kind != "stopped":
@@ -227,62 +219,118 @@ class Live:
         assert params is not None
         return self._finish(prepared, agenda, host, params, timing, stop)
 
-    def _first_version(self, node: LocalNode, prepared: Prepared, teller: Teller) -> Agenda:
+    def _first_version(self, prepared: Prepared, teller: Teller) -> tuple[Agenda, Begin]:
         """What a driver decided is in its manifests; what orphans saved later counts as far as that reaches."""
+        if self._claimed is not None:
+            return self._where_they_stand(prepared, teller)
         told = max((one for one in self._saved if one.memory), key=lambda one: one.clock, default=None)
         memory = told.memory if told is not None else b""
         agenda = Agenda.resumed(prepared.pace, memory, [one.clock for one in self._saved])
         chosen = next((one for one in self._saved if one.clock == agenda.clock), None)
-        if chosen is None:
-            first_version(node.plane, self.job.start)
-        else:
-            self._restore(node.plane, chosen, told, agenda)
         if self._saved:
             drop_after(self.job.folder, -1 if chosen is None else chosen.clock)
             keep_looks(self.job.folder, agenda.looked)
             teller.notice(f"goes on from clock {agenda.clock}")
-        return agenda
+        return agenda, Begin(self.job.folder, self.job.start, chosen, told, agenda.kept)
 
-    def _restore(self, plane: ArrayPlane, chosen: Checkpoint, told: Checkpoint | None, agenda: Agenda) -> None:
-        """Take up ``chosen``, with the kept parameters of ``told``, the newest that a driver's manifest names."""
-        saved, layout = chosen.load(), plane.facts.layout
-        if saved["a"].shape[-1] != layout.size:
-            raise UsageError(
-                f"{self.job.folder} was saved with {saved['a'].shape[-1]} parameters, this job has {layout.size}: "
-                "resume with the model and data that it was started with"
-            )
-        if told is not None and told is not chosen:
-            saved["kept"] = told.load()["kept"]
-        plane.restore(saved, chosen.clock, agenda.kept)
+    def _where_they_stand(self, prepared: Prepared, teller: Teller) -> tuple[Agenda, Begin]:
+        """Nothing is loaded: the nodes have it, and what the lost driver decided is on disk."""
+        agenda = Agenda.followed(prepared.pace, decided(self.job.folder))
+        keep_looks(self.job.folder, agenda.looked)
+        teller.notice(f"taken over while it lives; after clock {agenda.clock} it goes on from where its nodes stand")
+        return agenda, Begin(self.job.folder, self.job.start)
 
-    def _make_host(self, node: LocalNode, store: RunStore, agenda: Agenda, teller: Teller) -> DriverHost:
-        plan, prepared = self.job.plan, self._prepared
-        staffing = prepared.staffing
-        driver = Driver(
-            node.addresses[0],
-            staffing.roster,
-            lanes=plan.lanes,
-            shards=prepared.facts.shards,
-            agenda=agenda,
-            retry=RETRY,
-            patience=plan.patience,
-            names=staffing.names,
-            max_time=prepared.max_time,
-            checkpoint_every=plan.checkpoint_every,
-            term=last_term(self.job.folder),
-        )
-        host = DriverHost(
-            driver,
-            node,
-            store,
-            patience=plan.patience,
-            start_timeout=plan.start_timeout,
-            show=teller.show,
-            trace=self.trace,
-        )
+    def _make_host(self, site: Site, store: RunStore, agenda: Agenda, teller: Teller) -> Any:
+        host = site.host(store, agenda, show=teller.show, trace=self.trace)
         host.wishes = self._wishes
         self._host = host
         return host
+
+    # -- what others ask of the run -----------------------------------------------------------------------------------
+    def scale(self, workers: int, nodes: int | None = None) -> Event:
+        """Go on with so many ``workers`` on so many ``nodes`` (None: those that there are): a parameter server only.
+
+        Returns at once, with what ``came_of`` takes; a notice says what comes of it. UsageError where this run cannot.
+        """
+        plan = self.job.plan
+        if plan.design != "ps":
+            raise UsageError(f"this run is {plan.design!r}: only a parameter server changes its size; start it with ps")
+        if not 1 <= workers <= plan.lanes:
+            raise UsageError(f"workers={workers}: from 1 to lanes={plan.lanes}, which never change in a run")
+        if plan.nodes == 1 and nodes not in (None, 1):
+            raise UsageError(f"nodes={nodes}: a run that began on one node stays on it; start it with nodes=2 or more")
+        if nodes is not None and not 1 <= nodes <= workers:
+            raise UsageError(f"nodes={nodes} for workers={workers}: each node needs a worker")
+        self._refuse_over()
+        return self._wish(ScaleRequested(workers, nodes or 0))
+
+    def switch(self, consistency: str) -> Event:
+        """Another consistency from the next term on; PlanError where program or optimizer cannot use it."""
+        plan = replace(self.job.plan, consistency=consistency)
+        facts = self._prepared.facts
+        check_consistency(plan, facts.program, facts.optimizer)
+        if plan.design != "ps":
+            raise UsageError(f"this run is {plan.design!r}: only a parameter server has that; use ps")
+        self._refuse_over()
+        return self._wish(SwitchRequested(consistency))
+
+    def came_of(self, wish: Event) -> Came | None:
+        """What came of a ``scale`` or ``switch``; None while it is under way."""
+        host = self._host
+        if self._over.is_set() or (host is not None and host.driver.phase in ("leaving", "stopped")):
+            return Came(wish, False, "the run is at its end")
+        return None if host is None else host.driver.wishes.of(wish)
+
+    def _wish(self, wish: Asked) -> Asked:
+        self._wishes.append(wish)
+        host = self._host
+        if host is not None:
+            host.mail.ring(0)
+        return wish
+
+    def _control(self, teller: Teller) -> Control | None:
+        try:
+            return Control(self.job.folder, self._asked)
+        except StorageError as error:
+            teller.notice(f"nobody else can ask this run for anything: {error}")
+            return None
+
+    def _asked(self, request: dict[str, Any]) -> dict[str, Any]:
+        """From another process of the same person: see ``control``."""
+        kind = request["do"]
+        if kind == "scale":
+            return self._noted(self.scale(request["workers"], request.get("nodes")))
+        if kind == "switch":
+            return self._noted(self.switch(request["consistency"]))
+        if kind == "stop":
+            self.stop()
+            return {"told": "asked to stop"}
+        return self._status()
+
+    def _noted(self, wish: Event) -> dict[str, Any]:
+        """The number of ``wish``: a later ``status`` says what came of it."""
+        self._asks.append(wish)
+        return {"asked": len(self._asks) - 1}
+
+    def _status(self) -> dict[str, Any]:
+        host = self._host
+        if host is None:
+            return {"phase": "starting"}
+        came = {number: self.came_of(wish) for number, wish in enumerate(self._asks)}
+        driver = host.driver
+        return {
+            "phase": driver.phase,
+            "clock": driver.agenda.clock,
+            "workers": len(driver.members.workers),
+            "nodes": len({one.node for one in driver.members.holders}),
+            "consistency": str(getattr(driver, "rule", "bsp")),
+            "pids": self.pids,
+            "came": {str(number): [one.done, one.text] for number, one in came.items() if one is not None},
+        }
+
+    def _refuse_over(self) -> None:
+        if self._over.is_set():
+            raise UsageError(f"{self.path} is over; nothing can be asked of it")
 
     def _refuse_killed(self) -> None:
         if self._killed:
@@ -301,7 +349,7 @@ class Live:
         self,
         prepared: Prepared,
         agenda: Agenda,
-        host: DriverHost,
+        host: Any,
         params: NDArray[Any],
         timing: Timing,
         stop: Stop,

@@ -19,9 +19,11 @@ from trivium.record import Observer, Record, SilentObserver
 from trivium.running.job import Job
 from trivium.running.live import Live
 from trivium.running.remembering import check_data, remembered_job
+from trivium.runtime.claiming import Claimed
+from trivium.runtime.deed import drop_deed, read_deed
 from trivium.runtime.early import pool_for
 from trivium.runtime.pool import GRACE, Pool
-from trivium.runtime.store import RunStore, checkpoints
+from trivium.runtime.store import RunStore, checkpoints, decided
 
 __all__ = [
     "BusyError",
@@ -187,25 +189,69 @@ def resume(
     session: Session | None = None,
     trust: bool = False,
 ) -> Live:
-    """Go on from the newest checkpoint of ``path``. ``job`` is needed where the data did not come from files.
+    """Go on with the run in ``path``: live, where its nodes wait for a driver still, else from its newest checkpoint.
 
-    ``trust`` is needed without ``job`` where the program is one's own, see ``trivium.running.recalling``.
+    ``job`` is needed where the data did not come from files. ``trust`` is needed without ``job`` where the program is
+    one's own, see ``trivium.running.recalling``. See ``trivium.runtime.deed`` on who may take a live run over.
     """
     folder = Path(path)
-    if not (folder / "checkpoints").exists():
+    if not ((folder / "checkpoints").exists() or (folder / "nodes.json").exists()):
         raise UsageError(f"{folder} has no checkpoint to go on from; start the run anew")
-    if job is None:
-        job = remembered_job(folder, trust=trust)
-    check_data(folder, job)
     observer = observer or SilentObserver()
     store = RunStore(folder, 0)
     store.lock()
     try:
-        store.take_over(job.plan.orphan_timeout + ORPHANS_WITHIN, observer.notice)
-        saved = checkpoints(folder)
-        if not saved:
-            raise UsageError(f"{folder} has no checkpoint to go on from; start the run anew")
-        return Live(session or default(), job, observer, saved=tuple(saved), store=store)
+        claimed = _claimed(folder, observer)
+        try:
+            return _gone_on(folder, observer, job, session or default(), store, claimed, trust)
+        except BaseException:
+            if claimed is not None:
+                claimed.let_go()
+            raise
     except BaseException:
         store.unlock()
         raise
+
+
+def _claimed(folder: Path, observer: Observer) -> Claimed | None:
+    """The living nodes of the run, of which this process is the driver now; None where there are none to drive.
+
+    First of all, since they wait for so long and no longer; nothing is done to them before the job is known.
+    """
+    deed = read_deed(folder)
+    if deed is None:
+        return None
+    from trivium.runtime.claiming import claim
+
+    claimed = claim(folder, deed)
+    if claimed is None:
+        observer.notice("its nodes cannot be taken over any more; it goes on from its last checkpoint")
+    elif claimed.over or not claimed.members.workers or not decided(folder):
+        claimed.dismiss()
+        observer.notice("its nodes were at their end, or at their beginning; it goes on from its last checkpoint")
+        return None
+    return claimed
+
+
+def _gone_on(
+    folder: Path,
+    observer: Observer,
+    job: Job | None,
+    session: Session,
+    store: RunStore,
+    claimed: Claimed | None,
+    trust: bool,
+) -> Live:
+    if job is None:
+        job = remembered_job(folder, trust=trust)
+    job = replace(job, plan=replace(job.plan, inject=()))  # what was to strike has struck; a second time it would again
+    check_data(folder, job)
+    if claimed is not None:
+        store.life = claimed.deed.life
+        return Live(session, job, observer, store=store, claimed=claimed)
+    store.take_over(job.plan.orphan_timeout + ORPHANS_WITHIN, observer.notice)
+    drop_deed(folder)
+    saved = checkpoints(folder)
+    if not saved:
+        raise UsageError(f"{folder} has no checkpoint to go on from; start the run anew")
+    return Live(session, job, observer, saved=tuple(saved), store=store)

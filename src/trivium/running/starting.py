@@ -7,6 +7,9 @@ took: its step sizes and corrections go on from there, while the clocks of the n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, final
 
 import msgspec
@@ -17,9 +20,11 @@ from trivium.errors import PlanError, UsageError, unknown
 from trivium.program.optimizers.base import Flat, Optimizer, State, Step
 from trivium.program.params import Layout
 from trivium.program.program import Program
+from trivium.program.tables import RowBlock
 from trivium.runtime.plane import ArrayPlane, Facts
+from trivium.runtime.store import Checkpoint
 
-__all__ = ["Later", "Start", "check_start", "first_version", "later", "saved_of"]
+__all__ = ["Begin", "Later", "Start", "check_start", "first_version", "later", "saved_of"]
 
 Start = Mapping[str, NDArray[Any]]
 STATE = ("slots", "ring", "head", "totals", "step")
@@ -34,6 +39,7 @@ class Later(Optimizer):
         self.inner, self.since = inner, since
         self.slots, self.head_size, self.ring = inner.slots, inner.head_size, inner.ring
         self.scalar_count = inner.scalar_count
+        self.tolerates = inner.tolerates
 
     @property
     def name(self) -> str:
@@ -117,6 +123,54 @@ def first_version(plane: ArrayPlane, start: Start | None) -> None:
         plane.restore(_for_restore(start), 0, -1)
     else:
         plane.first_version(facts.layout.pack(start))
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What a node's plane begins with: ``chosen`` of an earlier life, or ``start``; sent to each node.
+
+    ``told``: the newest checkpoint that a driver's manifest names: its kept parameters count, those of ``kept``.
+    """
+
+    folder: Path
+    start: Start | None = None
+    chosen: Checkpoint | None = None
+    told: Checkpoint | None = None
+    kept: int = -1
+
+    def __call__(self, plane: ArrayPlane) -> None:
+        """Commit it. UsageError where the checkpoint is of another model."""
+        if self.chosen is None:
+            first_version(plane, self.start)
+            return
+        saved, layout = self.chosen.load(), plane.facts.layout
+        if saved["a"].shape[-1] != layout.size:
+            raise UsageError(
+                f"{self.folder} was saved with {saved['a'].shape[-1]} parameters, this job has {layout.size}: "
+                "resume with the model and data that it was started with"
+            )
+        if self.told is not None and self.told is not self.chosen:
+            saved["kept"] = self.told.load()["kept"]
+        plane.restore(saved, self.chosen.clock, self.kept)
+        if plane.facts.program.row_shards:
+            self._restore_rows(plane, self.chosen)
+
+    @staticmethod
+    def _restore_rows(plane: Any, chosen: Checkpoint) -> None:
+        program, first = plane.facts.program, chosen.dense
+        before = (chosen.shards - first) // (program.row_shards // program.cuts)  # shards that a table was cut into
+        for shard in range(program.row_shards):
+            table, cut = divmod(shard, program.cuts)
+            theirs = range(first + table * before, first + (table + 1) * before)
+            load = partial(_rows_of_cut, chosen, theirs, program.cuts, cut)
+            plane.restore_rows(plane.first + shard, load, chosen.clock)
+
+
+def _rows_of_cut(chosen: Checkpoint, shards: range, cuts: int, cut: int) -> RowBlock:
+    """Of a table that was saved in ``shards``, the rows of ``cut`` where it is cut into ``cuts`` from now on."""
+    if len(shards) == cuts:
+        return RowBlock(**chosen.rows(shards[cut]))
+    return RowBlock.merge([RowBlock(**chosen.rows(shard)).split(cuts)[cut] for shard in shards])
 
 
 def _for_restore(start: Start) -> dict[str, NDArray[Any]]:

@@ -12,7 +12,9 @@ import logging
 import math
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivium.core.membership import Driver
+from trivium.core.messages import Left
 from trivium.core.pacing import Agenda, Evaluated
+from trivium.core.role import Address
 from trivium.core.spans import COMPUTE, READ
+from trivium.designs.ps.driver import NodesDriver
 from trivium.errors import StorageError
-from trivium.record import KINDS, Observer, ProcessTimes, Progress, Record
+from trivium.plan import Plan
+from trivium.record import KINDS, Carried, Observer, ProcessTimes, Progress, Record
 from trivium.running.job import Job, Prepared
 from trivium.runtime import board as boards
 from trivium.runtime.host import Aside
 from trivium.runtime.local import DriverHost, LocalNode
+from trivium.runtime.nodes_host import NodesHost
 from trivium.runtime.store import append_line
 
 __all__ = ["Teller", "Timing", "final_record", "left", "progress_of"]
@@ -92,32 +99,83 @@ class Timing:
     joined: float
     processes: tuple[ProcessTimes, ...]
     peak_rss: int
+    carried: Carried | None = None
 
     @classmethod
     def read(cls, host: DriverHost, node: LocalNode, began: float) -> Timing:
         """Read ``host``'s board."""
         board, names = host.board, host.driver.names
+        reports: Mapping[Address, Left] = host.driver.left if isinstance(host.driver, NodesDriver) else {}
         processes = []
         for index, address in enumerate(host.addresses):
-            if index == 0:
-                continue
+            if address not in names:
+                continue  # the driver's own, or a place that nobody took
             seconds = {kind: float(board.seconds[index, k]) for k, kind in enumerate(KINDS)}
             waited = {
-                "driver" if other == 0 else names[host.addresses[other]]: float(board.waited[index, other])
+                names.get(host.addresses[other], "driver"): float(board.waited[index, other])
                 for other in range(len(host.addresses))
                 if board.waited[index, other] > 0
             }
+            told = reports.get(address)
+            if told is not None:
+                waited = _whom(waited, {names.get(whom, "driver"): spent for whom, spent in told.waited})
             seat = node.seats[index - 1] if index - 1 < len(node.seats) else None
             rss = _peak_own(seat.pid) if seat is not None else 0
             moved = board.figures[index, [boards.PUSHED, boards.PULLED]] * (len(host.addresses) > 2)  # alone: nowhere
             pushed, pulled = map(int, moved)
-            processes.append(ProcessTimes(names[address], sum(seconds.values()), seconds, waited, rss, pushed, pulled))
+            processes.append(
+                ProcessTimes(
+                    names[address],
+                    sum(seconds.values()),
+                    seconds,
+                    waited,
+                    rss,
+                    pushed,
+                    pulled,
+                    told.lags if told is not None else (),
+                )
+            )
         compiled = max(float(board.words[i, boards.COMPILE_NS]) for i in range(1, len(host.addresses))) * 1e-9
         compiled += node.compile_seconds
         peak = sum(one.peak_rss_bytes for one in processes) + _peak_own(os.getpid()) + node.shared_bytes
         return cls(
-            time.perf_counter() - began, node.load_seconds, compiled, host.joined_at - began, tuple(processes), peak
+            time.perf_counter() - began,
+            node.load_seconds,
+            compiled,
+            host.joined_at - began,
+            tuple(processes),
+            peak,
+            _carried(host),
         )
+
+
+def _whom(seen: Mapping[str, float], told: Mapping[str, float]) -> dict[str, float]:
+    """Waiting by culprit: the board only ``seen`` whose word ended it, a worker ``told`` whose lane was missing.
+
+    >>> _whom({"server 0": 3.0, "driver": 0.5}, {"worker 1": 2.0})
+    {'worker 1': 2.0, 'server 0': 1.0, 'driver': 0.5}
+    """
+    total = sum(told.values())
+    most = max(seen, key=lambda name: seen[name], default="")
+    if total > seen.get(most, 0.0) > 0:  # rows were read ahead meanwhile
+        told = {name: seconds * seen[most] / total for name, seconds in told.items()}
+        total = seen[most]
+    rest = {name: seconds - total * (name == most) for name, seconds in seen.items()}
+    return {name: seconds for name, seconds in {**told, **rest}.items() if seconds > 0}
+
+
+def _carried(host: DriverHost | NodesHost) -> Carried | None:
+    """What went between nodes; None where there is one."""
+    if not isinstance(host, NodesHost):
+        return None
+    all_ = host.crossed_all()
+    return Carried(
+        {name: sent for name, sent, _plain in all_.kinds},
+        {name: plain for name, _sent, plain in all_.kinds},
+        all_.nbytes,
+        all_.link_seconds,
+        all_.cpu_seconds,
+    )
 
 
 def _peak_own(pid: int) -> int:
@@ -155,12 +213,13 @@ def final_record(
     workers = [one for one in timing.processes if one.name.startswith("worker")]
     wall = sum(one.wall for one in workers) or 1.0
     loss = train.loss if train else math.nan
+    lags = _lags(timing.processes)
     return Record(
         run="" if job.out is None else str(job.out),
         model=facts.program.name,
         design=plan.design,
         engine="local",
-        nodes=1,
+        nodes=plan.nodes,
         workers=plan.worker_count,
         lanes=plan.lanes,
         consistency=plan.consistency,
@@ -188,7 +247,7 @@ def final_record(
             "pushed": sum(one.bytes_pushed for one in timing.processes),
             "pulled": sum(one.bytes_pulled for one in timing.processes),
         },
-        staleness={"max": 0.0, "mean": 0.0},
+        staleness=_staleness(lags),
         peak_rss_bytes=timing.peak_rss,
         params_sha256=digest,
         reproducible=plan.reproducible,
@@ -196,7 +255,34 @@ def final_record(
         processes=timing.processes,
         history=tuple({"clock": one.clock, f"{one.name}_loss": one.loss} for one in agenda.history),
         notices=((job.chosen,) if job.chosen else ()) + tuple(note.text for note in driver.notes),
+        lags=lags,
+        dropped=driver.dropped if isinstance(driver, NodesDriver) else 0,
+        carried=None if timing.carried is None else replace(timing.carried, filters=_thinned_by(plan)),
     )
+
+
+def _thinned_by(plan: Plan) -> str:
+    """What takes bytes off what goes between nodes, in words."""
+    budget = f"a bandwidth of {plan.bandwidth}" if plan.bandwidth else ""
+    return " and ".join(one for one in (plan.filters, budget) if one)
+
+
+def _lags(processes: Iterable[ProcessTimes]) -> tuple[int, ...]:
+    """Reads at each staleness, of all processes, to the greatest that there was."""
+    sums = [sum(reads) for reads in zip_longest(*(one.lags for one in processes), fillvalue=0)]
+    while sums and not sums[-1]:
+        sums.pop()
+    return tuple(sums)
+
+
+def _staleness(lags: tuple[int, ...]) -> dict[str, float]:
+    """The greatest and the mean, in clocks.
+
+    >>> _staleness((3, 0, 1))
+    {'max': 2.0, 'mean': 0.5}
+    """
+    total = sum(lags)
+    return {"max": float(max(0, len(lags) - 1)), "mean": sum(k * reads for k, reads in enumerate(lags)) / (total or 1)}
 
 
 def penalty(facts: Any, job: Job, params: NDArray[Any]) -> float:

@@ -7,12 +7,13 @@ records through a **store**; both hosts use the same ones, which is why they end
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from trivium.core.messages import SaveShard
-from trivium.core.role import Work
+from trivium.core.role import Address, Message, Work
 
-__all__ = ["Plane", "Snapshots", "Store", "as_asked"]
+__all__ = ["BulkPlane", "Plane", "Snapshots", "Store", "as_asked"]
 
 
 class Snapshots(Protocol):
@@ -32,6 +33,23 @@ class Plane(Snapshots, Protocol):
         """Hold all shards readable at ``clock`` until the next call."""
 
 
+class BulkPlane(Plane, Protocol):
+    """A plane whose bulk data also goes to other nodes, beside messages of the classes in ``core.exchange.BULK``.
+
+    A host packs each such message that it sends to another node at once, before it carries out the next command, and
+    unpacks each that comes before it feeds it to the role. Messages within a node are not packed: memory is shared.
+    """
+
+    def pack(self, message: Message) -> Sequence[Any]:
+        """The buffers that go beside ``message``: bytes or read-only memory, never written again. RunError if none."""
+
+    def unpack(self, sender: Address, message: Message, buffers: Sequence[Any]) -> None:
+        """Keep what came, for the works that the role may ask for; it may be late, doubled or of a term that is over.
+
+        ``buffers`` are the plane's from now on, and only to be read. RunError where they are not what they should be.
+        """
+
+
 class Store(Protocol):
     """What survives: the run directory."""
 
@@ -40,14 +58,14 @@ class Store(Protocol):
 
 
 class _Copy:
-    """One shard, as it was when that was asked for."""
+    """One shard, as it was when that was asked for; or what copies it now, where nothing has changed since."""
 
     def __init__(self, content: Any) -> None:
         self._content = content
 
     def snapshot(self, _shard: int, _clock: int) -> Any:
         """What was copied."""
-        return self._content
+        return self._content() if callable(self._content) else self._content
 
 
 def as_asked(record: Work, plane: Snapshots | None) -> Snapshots | None:

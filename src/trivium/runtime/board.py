@@ -19,7 +19,10 @@ __all__ = ["BEAT", "CLOCK", "OPERATIONS", "STATE", "Board", "board_arrays", "ope
 BEAT, STATE, OP, OP_SINCE, CLOCK, COMPILE_NS, WRITE_SINCE = range(7)
 WORDS = 16
 STARTING, READY, LEFT = 0, 1, 2
-OPERATIONS = ("", "Gradient", "Fold", "Apply", "Adopt", "EvaluateRows", "KeepShard", "SaveShard", "start", "Ahead")
+OPERATIONS = (
+    *("", "Gradient", "Fold", "Apply", "Adopt", "EvaluateRows", "KeepShard", "SaveShard", "start", "Ahead"),
+    *("Gather", "Combine", "Scale", "Advance", "Show", "TakeUp", "Forget", "Serve"),
+)
 IN_WORDS = {
     "Gradient": "computing a gradient",
     "Fold": "summing gradients",
@@ -29,6 +32,14 @@ IN_WORDS = {
     "KeepShard": "keeping the best parameters",
     "start": "starting",
     "Ahead": "reading rows",
+    "Gather": "summing gradients",
+    "Combine": "summing gradients",
+    "Scale": "summing gradients",
+    "Advance": "applying gradients",
+    "Show": "taking parameters in",
+    "TakeUp": "taking a copy in",
+    "Forget": "tidying up",
+    "Serve": "handing out rows",
 }
 INLINE = 1 << 8  # on top of an operation: it is carried out by the thread that beats
 LOSS, WEIGHT, ITERATIONS, APPLIED, PUSHED, PULLED = range(6)

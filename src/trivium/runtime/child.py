@@ -19,8 +19,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,23 +30,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trivium.core.exchange import Advance
 from trivium.core.lanes import Part
-from trivium.core.messages import Apply, Failed, Reply
-from trivium.core.role import Address, PeerLost, Role, Send, Work
+from trivium.core.messages import Apply, Failed, Gradient, Reply
+from trivium.core.role import Address, Message, PeerLost, Role, Send, Work
 from trivium.core.spans import IDLE, Spans
-from trivium.data.table import Csr, Mapped, Table
+from trivium.data.table import Table
 from trivium.errors import DataError
 from trivium.runtime import board as boards
 from trivium.runtime.board import Board
 from trivium.runtime.host import RoleHost, told
+from trivium.runtime.injection import Slowness
 from trivium.runtime.mailbox import Mailboxes
 from trivium.runtime.memory import Arena, ArenaPlan
-from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays
+from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays, node_arrays
 from trivium.runtime.pool import FRAME
 from trivium.runtime.shelf import KernelShelf
+from trivium.runtime.shipping import ShippedTable
 from trivium.runtime.store import RunStore
+from trivium.runtime.striking import slow_down
 
-__all__ = ["ChildHost", "Launch", "ShippedTable", "main", "receive_launch", "send_launch"]
+__all__ = [
+    "ARRAYS",
+    "EXCHANGING",
+    "ChildHost",
+    "Hands",
+    "Launch",
+    "RelayedHost",
+    "main",
+    "receive_launch",
+    "send_launch",
+]
 
 log = logging.getLogger(__name__)
 MOST_FDS = 250  # memory of the node, its data, and the files of mapped rows; the kernel's limit is 253 a message
@@ -52,41 +68,50 @@ _shelf = KernelShelf()  # of this process, over all its runs
 HARD_END = 1.0  # seconds after the orphan timeout, and a process that cannot come to an end is ended
 SHOW_EVERY = 0.02
 MOST_FRAMES = 100  # of a thread
+STEPS = (Apply, Advance)  # works that apply F
 
 
 @dataclass(frozen=True)
-class ShippedTable:
-    """A table whose arrays lie in the data segment under ``prefix``, or in files that come by descriptor.
-
-    ``files`` has the place of each file among the descriptors of the launch, and what is in it.
+class Hands:
+    """What kind of plane a run's processes work with: its ``arrays`` in the node's memory (as ``node_arrays``), and how
+    one is made over them.
     """
 
-    prefix: str
-    columns: tuple[tuple[str, int], ...]  # (name, width of a CSR column or -1)
-    classes: tuple[Any, ...]
-    scale: float
-    name: str
-    files: Mapping[str, tuple[int, Mapped]] = field(default_factory=dict)
+    arrays: Callable[[Facts], dict[str, tuple[str, tuple[int, ...]]]]
+    make: Callable[[Facts, Arena, int, dict[str, Table], NDArray[np.int64] | None, Spans | None, KernelShelf], Any]
+    yard: bool = False  # whether there is memory beside the arena that grows
 
-    def open(self, arrays: Arena | None, fds: Sequence[int]) -> Table:
-        """The table over ``arrays`` and the files behind ``fds``."""
 
-        def array(name: str) -> NDArray[Any]:
-            if name in self.files:
-                place, mapped = self.files[name]
-                return mapped.map(fds[place])
-            assert arrays is not None
-            return arrays[f"{self.prefix}.{name}"]
+def _array_plane(
+    facts: Facts,
+    arena: Arena,
+    me: int,
+    tables: dict[str, Table],
+    sample: NDArray[np.int64] | None,
+    spans: Spans | None,
+    shelf: KernelShelf,
+) -> ArrayPlane:
+    arrays = NodeArrays(**{name: arena[name] for name in NodeArrays.__dataclass_fields__})
+    return ArrayPlane(facts, arrays, me, tables, sample, spans, shelf)
 
-        columns: dict[str, Any] = {}
-        for name, width in self.columns:
-            if width < 0:
-                columns[name] = array(name)
-            else:
-                parts = {at: array(at) for at in (f"{name}.{part}" for part in Csr.PARTS)}
-                columns[name] = Csr.of(parts, name, width)
-        mapped = {name: one for name, (_, one) in self.files.items()}
-        return Table(columns, self.classes, self.scale, self.name, mapped=mapped)
+
+def _node_plane(
+    facts: Facts,
+    arena: Arena,
+    me: int,
+    tables: dict[str, Table],
+    sample: NDArray[np.int64] | None,
+    spans: Spans | None,
+    shelf: KernelShelf,
+) -> ArrayPlane:
+    from trivium.runtime.node_plane import NodePlane
+
+    arrays = NodeArrays(**{name: arena[name] for name in NodeArrays.__dataclass_fields__})
+    return NodePlane(facts, arrays, me, tables, sample, spans, shelf)
+
+
+ARRAYS = Hands(node_arrays, _array_plane)
+EXCHANGING = Hands(node_arrays, _node_plane)  # where there are other nodes
 
 
 @dataclass(frozen=True)
@@ -108,8 +133,12 @@ class Launch:
     cpus: tuple[int, ...]
     jax_threads: int | None
     orphan_timeout: float
-    driver: int = 0
+    driver: int = 0  # where the driver's mail goes; not to process 0 where that is a node's agent, which relays it
     life: str = ""  # of the run, see ``RunStore``
+    hands: Hands = ARRAYS
+    slowness: Slowness | None = None  # as injected; so is ``disk``, seconds more of each write
+    disk: float = 0.0
+    name: str = ""
 
 
 def send_launch(link: socket.socket, launch: bytes, fds: list[int], within: float = 10.0) -> None:
@@ -146,29 +175,42 @@ def receive_launch(link: socket.socket) -> tuple[Launch, list[int]] | None:
 
 
 class ChildHost(RoleHost):
-    """A member's host: besides mail, it hears when the driver is gone."""
+    """A member's host: besides mail, it hears when the driver is gone, or its agent."""
 
+    driver = 0
     driver_gone = False
 
+    def ask(self, message: Message) -> None:
+        """Send ``message`` to this node's server; for other threads."""
+        self._asked.append(message)
+        self.mail.ring(self.me)
+
     def poll(self) -> bool:
-        """Tell the role once that its driver is dead."""
+        """Send what other threads ask; tell the role once that its driver is dead."""
+        asked = bool(self._asked)
+        while self._asked:
+            self._send(Send(self.role.server, self._asked.popleft()))  # type: ignore[attr-defined]  # a worker's
         if not self.driver_gone or self._told:
-            return False
+            return asked
         self._told = True
-        self.feed(PeerLost(self.addresses[0], "its process is gone"))
+        self.feed(PeerLost(self.addresses[self.driver], "its process is gone"))
         return True
 
     _told = False
 
+    @cached_property
+    def _asked(self) -> deque[Message]:
+        return deque()
+
     def complain(self, error: str, trace: str) -> None:
         """Tell the driver that the program failed before the role began."""
-        self._send(Send(self.addresses[0], Reply(0, -1, Failed(error, trace))))
+        self._send(Send(self.addresses[self.driver], Reply(0, -1, Failed(error, trace))))
 
     _shown = 0.0
 
     def computed(self, work: Work, result: Any, now: float) -> None:
         """Show F's figures on the board, now and then."""
-        if type(work) is not Apply or now < self._shown:
+        if now < self._shown or type(work) not in STEPS:
             return
         self._shown = now + SHOW_EVERY
         figures = self.board.figures[self.me]
@@ -176,7 +218,22 @@ class ChildHost(RoleHost):
         figures[boards.LOSS] = loss
         figures[boards.WEIGHT] = weight
         figures[boards.ITERATIONS] = iterations
-        figures[boards.APPLIED] = work.clock + 1
+        figures[boards.APPLIED] = sum(work.applied) / len(work.applied) if isinstance(work, Advance) else work.clock + 1  # type: ignore[attr-defined]
+
+
+class RelayedHost(ChildHost):
+    """A member's host on a node whose driver is elsewhere: process 0 passes mail on, and is rung when there is some."""
+
+    def _send(self, command: Send) -> None:
+        super()._send(command)
+        if self._process[command.to] == self.driver:
+            self.mail.ring(0)
+
+    def _flush(self) -> bool:
+        went = super()._flush()
+        if went:
+            self.mail.ring(0)
+        return went
 
 
 class _Watch(threading.Thread):
@@ -262,15 +319,17 @@ def _run_launch(link: socket.socket, launch: Launch, fds: list[int]) -> None:
 
         xla.configure(launch.jax_threads)
     arena = Arena.attach(fds[0], launch.arena)
+    if launch.hands.yard:
+        arena.yard = fds.pop(1)
     data = Arena.attach(fds[1], launch.data) if launch.data is not None else None
-    store = RunStore(launch.run, launch.facts.shards, launch.life)
+    store = RunStore(launch.run, launch.facts.shards, launch.life, slow=launch.disk)
     try:
         store.enter()
         host, plane = _set_up(launch, arena, data, fds[2:], began, store)
         watch = _Watch(link, host, launch.orphan_timeout)
         watch.start()
         _warm(launch, plane, host)
-        host.mail.ring(launch.driver)
+        host.mail.ring(0)
         host.run()
         watch.end()
         plane.close()
@@ -281,7 +340,7 @@ def _run_launch(link: socket.socket, launch: Launch, fds: list[int]) -> None:
         arena.close()
         if data is not None:
             data.close()
-        for fd in fds[2:]:
+        for fd in (*fds[2:], *([arena.yard] if launch.hands.yard else [])):
             os.close(fd)
 
 
@@ -290,11 +349,13 @@ def _set_up(
 ) -> tuple[ChildHost, ArrayPlane]:
     board = Board(*(arrays[name] for name in ("words", "seconds", "waited", "figures", "usual")))
     spans = Spans(board.seconds[launch.index], board.waited[launch.index], began)
-    node = NodeArrays(**{name: arrays[name] for name in NodeArrays.__dataclass_fields__})
     tables = {name: shipped.open(data, files) for name, shipped in launch.tables}
-    plane = ArrayPlane(launch.facts, node, launch.index, tables, launch.sample, spans, _shelf)
+    plane = launch.hands.make(launch.facts, arrays, launch.index, tables, launch.sample, spans, _shelf)
+    if launch.slowness is not None:
+        slow_down(plane, launch.slowness)
+    plane.name, plane.folder = launch.name, launch.run
     mail = Mailboxes(arrays["mail"], launch.index, len(launch.addresses), launch.ring_bytes)
-    host = ChildHost(
+    host = (RelayedHost if launch.driver else ChildHost)(
         launch.make_role(),
         launch.index,
         launch.addresses,
@@ -305,6 +366,10 @@ def _set_up(
         spin=launch.spin,
         spans=spans,
     )
+    host.driver = launch.driver
+    plane.ask = host.ask
+    if launch.hands.yard and launch.driver:
+        host.aside |= {Gradient}  # it may wait for what this host hears
     plane.alive = host.alive
     figures: Any = board.figures[launch.index]
     plane.moved = memoryview(figures[boards.PUSHED : boards.PULLED + 1])

@@ -11,7 +11,7 @@ import os
 
 from trivium.runtime.pool import GRACE, Pool
 
-__all__ = ["MODULES", "XLA_MODULES", "begin", "pool_for"]
+__all__ = ["MODULES", "XLA_MODULES", "begin", "modules", "pool_for"]
 
 MODULES = ("numpy", "numba", "trivium.runtime.child", "trivium.runtime.store", "trivium.runtime.shelf:preload")
 XLA_MODULES = ("jax", "trivium.program.kernels.xla", "trivium.program.kernels.network")
@@ -23,7 +23,7 @@ def begin(*, xla: bool) -> None:
     """Let the processes for programs with, or without, XLA begin to import. Returns at once; again does nothing."""
     key = (os.getpid(), xla)
     if key not in _begun:
-        _begun[key] = Pool(_modules(xla))
+        _begun[key] = Pool(modules(xla))
         _begun[key].start()
 
 
@@ -34,8 +34,9 @@ def pool_for(*, xla: bool, grace: float = GRACE) -> Pool:
         return begun
     if begun is not None:
         begun.close()
-    return Pool(_modules(xla), max(grace, GRACE))
+    return Pool(modules(xla), max(grace, GRACE))
 
 
-def _modules(xla: bool) -> tuple[str, ...]:
+def modules(xla: bool) -> tuple[str, ...]:
+    """What a zygote imports for programs with, or without, XLA."""
     return MODULES + XLA_MODULES if xla else MODULES

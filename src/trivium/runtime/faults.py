@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from trivium.core.role import Address
 
-__all__ = ["Fault", "Kill", "Network", "Partition", "Pause", "SlowDisk"]
+__all__ = ["CutNode", "Fault", "Kill", "KillNode", "Network", "Partition", "Pause", "Shape", "Slow", "SlowDisk"]
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,14 @@ class Kill:
     """The process of ``target`` dies at time ``at`` (seconds), between any two of its steps."""
 
     target: Address
+    at: float
+
+
+@dataclass(frozen=True)
+class KillNode:
+    """All processes of ``node`` die at the one instant ``at``, and its memory with them."""
+
+    node: int
     at: float
 
 
@@ -36,6 +45,33 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class CutNode:
+    """From ``at`` on, for ``seconds``, what goes into ``node`` or out of it is lost; inside of it all is heard."""
+
+    node: int
+    at: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Each compute of ``target`` takes ``factor`` times as long, with probability ``chance``."""
+
+    target: Address
+    factor: float
+    chance: float = 1.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What goes into ``node`` or out of it takes ``delay`` seconds more, and its bulk ``bandwidth`` bytes a second."""
+
+    node: int
+    delay: float = 0.0
+    bandwidth: float = math.inf
+
+
+@dataclass(frozen=True)
 class SlowDisk:
     """Each write of ``target`` takes ``seconds``; a kill meanwhile leaves a torn file."""
 
@@ -43,7 +79,7 @@ class SlowDisk:
     seconds: float
 
 
-Fault = Kill | Pause | Partition | SlowDisk
+Fault = Kill | KillNode | Pause | Partition | CutNode | Slow | Shape | SlowDisk
 
 
 @dataclass(frozen=True)

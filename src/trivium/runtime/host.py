@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from trivium.core.exchange import EXCHANGE_WORKS, EXCHANGED
 from trivium.core.messages import MESSAGES, WORKS, EvaluateRows
 from trivium.core.role import (
     Address,
@@ -30,6 +31,7 @@ from trivium.core.role import (
     ComputeFailed,
     ComputeFinished,
     Event,
+    Launch,
     Message,
     MessageReceived,
     Persist,
@@ -57,7 +59,7 @@ __all__ = ["BEAT_EVERY", "MOST_TRACE", "Aside", "RoleHost", "Trace", "told"]
 TURN = 5e-2  # seconds after which a turn ends even where each event leads to another
 INLINE = 2e-2  # a hand-over to a thread costs 0.1 to 0.2 ms; signs of life are due each ``BEAT_EVERY``
 BEAT_EVERY = 0.1
-CODES: dict[type[Work], int] = {work: boards.OPERATIONS.index(work.__name__) for work in WORKS}
+CODES: dict[type[Work], int] = {work: boards.OPERATIONS.index(work.__name__) for work in (*WORKS, *EXCHANGE_WORKS)}
 INLINE_CODES = {work: code + boards.INLINE for work, code in CODES.items()}
 END_WITHIN = 0.5
 WRITE_WITHIN = 60.0  # seconds that a disk may take for one record
@@ -84,21 +86,24 @@ class RoleHost:
         spans: Spans,
         trace: Trace | None = None,
     ) -> None:
-        self.role, self.me, self.addresses = role, me, tuple(addresses)
+        self.role, self.me = role, me
+        self.addresses: Sequence[Address] = tuple(addresses)
         self.mail, self.board, self.plane, self.store = mail, board, plane, store
         self.spin, self.spans, self.trace = spin, spans, trace
         self.stopped: Stop | None = None
+        self.beat = BEAT_EVERY
         self._process = {address: i for i, address in enumerate(addresses)}
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(_union(MESSAGES)).decode
+        self._decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(_union((*MESSAGES, *EXCHANGED))).decode
         self._handle = role.handle if trace is None else self._traced
         self._feeding = False
         self._turned = perf_counter()
         self._timers: dict[str, float] = {}
         self._next_timer = float("inf")
-        self._full: deque[tuple[int, bytes]] = deque()
+        self._full: deque[tuple[Mailboxes, int, bytes]] = deque()
         self._events: deque[Event] = deque()
         self._took: dict[type[Work], float] = {}
+        self.aside: set[type[Work]] = {EvaluateRows}  # never carried out on the role thread
         self._carry_out: Any = None if plane is None else plane.carry_out
         self._thread: Aside | None = None
         self._writer: Aside | None = None
@@ -113,6 +118,7 @@ class RoleHost:
             Read: self._read,
             Persist: self._persist,
             Retire: self._retire,
+            Launch: self._launch,
             SetTimer: self._set_timer,
             Stop: self._stop,
         }
@@ -169,7 +175,7 @@ class RoleHost:
             if spans.kind != kind:
                 spans.switch(kind, now)
         left = self._next_timer - now
-        timeout = BEAT_EVERY if left > BEAT_EVERY else max(0.0, left)
+        timeout = self.beat if left > self.beat else max(0.0, left)
         if self._full:
             timeout = min(timeout, 0.001)
         self.mail.wait(timeout, 0.0 if self._computing or spans.kind != WAIT else self.spin)
@@ -205,23 +211,23 @@ class RoleHost:
             self._last = (message, self._encode(message))
         to = self._process[command.to]
         if self._full or not self.mail.send(to, self._last[1]):
-            self._full.append((to, self._last[1]))
+            self._full.append((self.mail, to, self._last[1]))
 
     def _flush(self) -> bool:
         """Send what did not fit; True if any of it went."""
         went = False
         for _ in range(len(self._full)):
-            to, payload = self._full.popleft()
-            if self.mail.send(to, payload):
+            mail, to, payload = self._full.popleft()
+            if mail.send(to, payload):
                 went = True
             else:
-                self._full.append((to, payload))
+                self._full.append((mail, to, payload))
         return went
 
     def _compute(self, command: Compute) -> None:
         work = command.work
         kind = type(work)
-        if self._took.get(kind, 1.0) < INLINE and not self._computing and kind is not EvaluateRows:
+        if self._took.get(kind, 1.0) < INLINE and not self._computing and kind not in self.aside:
             self._short(work, kind)
             return
         if self._thread is None:
@@ -334,6 +340,9 @@ class RoleHost:
         return True
 
     def _retire(self, command: Retire) -> None:
+        raise AssertionError(f"only a driver's host can {command}")
+
+    def _launch(self, command: Launch) -> None:
         raise AssertionError(f"only a driver's host can {command}")
 
     def _set_timer(self, command: SetTimer) -> None:

@@ -5,39 +5,47 @@ The driver's host watches as well (``watch``). What is declared lost is killed a
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trivium.core.lanes import Part
 from trivium.core.membership import Driver
-from trivium.core.role import Address, PeerLost, Retire, Role, StopRequested
+from trivium.core.role import Address, Event, PeerLost, Retire, Role, Stop, StopRequested
+from trivium.core.role import Launch as LaunchPeers
 from trivium.core.spans import IDLE, Spans
-from trivium.data.table import Csr, Mapped, Table, arrays_of
-from trivium.errors import LostError, ProgramError, StorageError, UsageError
+from trivium.data.table import Table
+from trivium.errors import LostError, ProgramError, UsageError
+from trivium.runtime import board as boards
 from trivium.runtime.board import Board, board_arrays
 from trivium.runtime.cages import Keeper
-from trivium.runtime.child import Launch, ShippedTable, send_launch
+from trivium.runtime.child import ARRAYS, Hands, Launch, send_launch
 from trivium.runtime.host import RoleHost, Trace
+from trivium.runtime.injection import Injections
 from trivium.runtime.mailbox import Mailboxes
 from trivium.runtime.memory import Arena, ArenaPlan
-from trivium.runtime.plane import ArrayPlane, Facts, NodeArrays, node_arrays
+from trivium.runtime.plane import Facts
 from trivium.runtime.pool import Pool, Seat
+from trivium.runtime.shelf import KernelShelf
+from trivium.runtime.shipping import Rows
 from trivium.runtime.store import RunStore
+from trivium.runtime.striking import GONE, Striker, strike, tell
 from trivium.runtime.watch import LOOK_EVERY, Watch
 
-__all__ = ["DriverHost", "LocalNode", "Member", "ship_tables"]
+__all__ = ["DriverHost", "LocalNode", "Member", "packed"]
 
 log = logging.getLogger(__name__)
 RING_BYTES = 1 << 15  # at least; an error with its traceback fits in it
+HERE = Address(0, 0)
 LANE_BYTES = 40  # of one lane's sums of one set in an evaluation: four numbers
 MOST_MAIL = 1 << 30
 JOIN_EVERY = 0.0
@@ -56,29 +64,6 @@ class Member:
     jax_threads: int | None = None
 
 
-def ship_tables(
-    tables: dict[str, Table],
-) -> tuple[dict[str, NDArray[Any]], tuple[tuple[str, ShippedTable], ...], list[Mapped]]:
-    """The arrays of ``tables`` that are to be copied, under the names that ``ShippedTable.open`` looks for; how the
-    tables are put together; and the files that others are mapped from, each once.
-    """
-    arrays: dict[str, NDArray[Any]] = {}
-    shipped, files = [], list[Mapped]()
-    for name, table in tables.items():
-        mapped = {}
-        for key, array in arrays_of(table.columns):
-            if key in table.mapped:
-                one = table.mapped[key]
-                if one not in files:
-                    files.append(one)
-                mapped[key] = (files.index(one), one)
-            else:
-                arrays[f"{name}.{key}"] = array
-        columns = tuple((key, column.width if isinstance(column, Csr) else -1) for key, column in table.columns.items())
-        shipped.append((name, ShippedTable(name, columns, table.classes, table.scale, table.name, mapped)))
-    return arrays, tuple(shipped), files
-
-
 def ring_bytes(lanes: int, sets: int, processes: int) -> int:
     """Bytes of a mailbox that takes the largest message: one member's sums of all lanes and ``sets``.
 
@@ -95,10 +80,14 @@ def ring_bytes(lanes: int, sets: int, processes: int) -> int:
 
 @dataclass
 class LocalNode:
-    """One run's processes and memory on this machine; ``close`` leaves nothing behind."""
+    """One run's processes and memory on this machine; ``close`` leaves nothing behind.
+
+    There is room for ``facts.processes``: process 0 at ``at``, ``members``, then whoever is started later (``enlist``).
+    ``driver`` is given where process 0 is not the driver's but relays its mail: that has a box of its own, the last.
+    """
 
     pool: Pool
-    members: Sequence[Member]
+    members: list[Member]
     facts: Facts
     run: Path
     tables: dict[str, Table]
@@ -110,65 +99,131 @@ class LocalNode:
     seats: list[Seat] = field(default_factory=list)
     load_seconds: float = 0.0
     packed: list[bytes] = field(default_factory=list)
-    files: list[int] = field(default_factory=list)  # open files that rows are mapped from
-    keeper: Keeper | None = None
     compile_seconds: float = 0.0  # of what this process compiled for all
+    at: Address = HERE
+    driver: Address | None = None
+    hands: Hands = ARRAYS
+    rows: Rows | None = None  # given: they are there already
+    injections: Injections = field(default_factory=Injections)
+    keepers: list[Keeper] = field(default_factory=list)
 
     def open(self) -> None:
         """Lay out memory and copy the data in."""
-        count = len(self.members) + 1
-        self.ring_bytes = ring_bytes(self.facts.lanes, len(self.tables) + (self.sample is not None), count)
-        self.plan = ArenaPlan()
-        for name, (dtype, shape) in {**node_arrays(self.facts), **board_arrays(count)}.items():
-            self.plan.add(name, dtype, shape)
-        self.plan.add("mail", "int64", (Mailboxes.nbytes(count, self.ring_bytes) // 8,))
-        self.arena = Arena.create(self.plan, "node")
+        self.members = list(self.members)
+        self.addresses = self._room()
+        count = len(self.addresses)
         began = time.perf_counter()
-        arrays, self.shipped, files = ship_tables(self.tables)
-        self.data_plan = ArenaPlan()
-        for name, one in arrays.items():
-            self.data_plan.add(name, one.dtype, one.shape)
-        try:
-            self.data = Arena.create(self.data_plan, "data")
-        except StorageError:
-            self.arena.close()
-            raise
-        for name, one in arrays.items():
-            self.data[name][...] = one
-        try:
-            for mapped in files:
-                self.files.append(os.open(mapped.path, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError as error:
-            self._let_go()
-            raise StorageError(
-                f"the cache of parsed rows is gone: {mapped.path} ({error.strerror}); start again, and it is made anew"
-            ) from None
+        self.rows = self.rows or Rows.of(self.tables)
         self.load_seconds = time.perf_counter() - began
+        sets = len(self.rows.shipped) + (self.sample is not None)
+        try:
+            self._lay_out(count, sets)
+        except BaseException:
+            self.rows.close()
+            raise
         self.board = Board(*(self.arena[name] for name in ("words", "seconds", "waited", "figures", "usual")))
         self.mail = Mailboxes(self.arena["mail"], 0, count, self.ring_bytes)
-        node = NodeArrays(**{name: self.arena[name] for name in NodeArrays.__dataclass_fields__})
-        self.plane = ArrayPlane(self.facts, node, 0, {})
-        self.addresses = (Address(0, 0), *(member.address for member in self.members))
+        self.spans = Spans(self.board.seconds[0], self.board.waited[0], time.perf_counter(), IDLE)
+        spans = None if self.driver is None else self.spans
+        self.plane = self.hands.make(self.facts, self.arena, 0, {}, None, spans, KernelShelf())
         try:
             self.packed = [self._pack(index, member) for index, member in enumerate(self.members, start=1)]
         except BaseException:
             self.close(clean=True)
             raise
 
+    def _lay_out(self, count: int, sets: int) -> None:
+        self.ring_bytes = ring_bytes(self.facts.lanes, sets, count)
+        self.plan = ArenaPlan()
+        for name, (dtype, shape) in {**self.hands.arrays(self.facts), **board_arrays(count)}.items():
+            self.plan.add(name, dtype, shape)
+        self.plan.add("mail", "int64", (Mailboxes.nbytes(count, self.ring_bytes) // 8,))
+        self.arena = Arena.create(self.plan, "node")
+        if self.hands.yard:
+            from trivium.runtime.row_plane_memory import Yard
+
+            self.arena.yard = Yard.create(count)
+
+    def _room(self) -> tuple[Address, ...]:
+        """An address for each process that there is room for; a free one's is its index, unless a member has that."""
+        given = [self.at, *(member.address for member in self.members)]
+        relay = self.driver is not None
+        spare = max(0, self.facts.processes - len(given) - relay)
+        slots = (Address(self.at.node, slot) for slot in itertools.count(len(given)))
+        given += itertools.islice((one for one in slots if one not in given), spare)
+        return (*given, self.driver) if self.driver is not None else tuple(given)
+
+    @property
+    def relay(self) -> int:
+        """The box of mail to and from the driver."""
+        return 0 if self.driver is None else len(self.addresses) - 1
+
     @property
     def shared_bytes(self) -> int:
         """Memory that all processes of the run see, counted once."""
-        return self.plan.nbytes + self.data_plan.nbytes
+        assert self.rows is not None
+        return self.plan.nbytes + self.rows.plan.nbytes
 
     def launch(self) -> None:
         """Start every member; each says on the board when it is ready. Who died before that is found by the watch."""
-        self.seats = self.pool.take([member.jax_threads for member in self.members])
+        self._seat(self.members, self.packed)
+
+    def enlist(self, members: Sequence[Member]) -> list[int]:
+        """Start ``members`` while the run goes on, in free places or in those of others that are dead or have left.
+
+        Returns their indices. UsageError where there is no room.
+        """
+        places = [self._place(member) for member in members]
+        for index, member in zip(places, members, strict=True):
+            if index <= len(self.seats):
+                self._vacate(index)
+            else:
+                self.members.append(member)
+            self.members[index - 1] = member
+        self._seat(members, [self._pack(*one) for one in zip(places, members, strict=True)])
+        return places
+
+    def _place(self, member: Member) -> int:
+        room = self.addresses[1 : self.relay or None]
+        if member.address not in room:
+            raise UsageError(
+                f"{member.name} has the address {tuple(member.address)}, and this node has room for "
+                f"{', '.join(str(tuple(one)) for one in room)}; start the run with more room, or another member leave"
+            )
+        return self.addresses.index(member.address)
+
+    def _vacate(self, index: int) -> None:
+        """Make the place of one who is dead or has left as if nobody had been there."""
+        seat = self.seats[index - 1]
+        if not seat.dead and self.board.words[index, boards.STATE] != boards.LEFT:
+            raise UsageError(f"{self.members[index - 1].name} is still there (process {seat.pid})")
+        self.pool.give_back([seat], clean=not seat.dead)
+        self.bury(index)
+        for array in (self.board.words, self.board.seconds, self.board.waited, self.board.figures, self.board.usual):
+            array[index] = 0
+
+    def bury(self, index: int) -> None:
+        """After a death: nobody waits for its mail or its pins."""
+        self.mail.reset(index)
+        self.plane.drop(index)
+        for other in range(len(self.addresses)):
+            self.mail.ring(other)
+
+    def _seat(self, members: Sequence[Member], packed: Sequence[bytes]) -> None:
+        """A process for each, and its launch."""
+        seats = self.pool.take([member.jax_threads for member in members])
+        for member, seat in zip(members, seats, strict=True):
+            index = self.addresses.index(member.address)
+            self.seats[index - 1 : index] = [seat]
         if self.memory_per_worker is not None:
-            workers = [seat for member, seat in zip(self.members, self.seats, strict=True) if member.warm is not None]
-            self.keeper = Keeper(workers, self.memory_per_worker)
-            self.keeper.start()
-        for member, seat, content in zip(self.members, self.seats, self.packed, strict=True):
-            fds = [self.arena.fd, self.data.fd, *self.files] if member.warm is not None else [self.arena.fd]
+            workers = [seat for member, seat in zip(members, seats, strict=True) if member.warm is not None]
+            self.keepers.append(Keeper(workers, self.memory_per_worker))
+            self.keepers[-1].start()
+        assert self.rows is not None
+        for member, seat, content in zip(members, seats, packed, strict=True):
+            fds = [self.arena.fd, *([self.arena.yard] if self.hands.yard else [])]
+            if member.warm is not None:
+                fds += self.rows.fds
             try:
                 send_launch(seat.link, content, fds)
             except OSError as error:
@@ -177,16 +232,15 @@ class LocalNode:
 
     def _pack(self, index: int, member: Member) -> bytes:
         """The launch of ``member``; ProgramError where the person's program cannot be sent."""
-        import cloudpickle
-
+        assert self.rows is not None
         launch = Launch(
             index,
             self.addresses,
             member.make_role,
             self.facts,
             self.plan,
-            self.data_plan if member.warm is not None else None,
-            self.shipped if member.warm is not None else (),
+            self.rows.plan if member.warm is not None else None,
+            self.rows.shipped if member.warm is not None else (),
             self.sample,
             self.run,
             self.ring_bytes,
@@ -195,38 +249,56 @@ class LocalNode:
             member.cpus,
             member.jax_threads,
             self.orphan_timeout,
-            life=self.life,
+            self.relay,
+            self.life,
+            self.hands,
+            self.injections.slowness(member.name, self.facts.seed),
+            self.injections.disk(member.name),
+            member.name,
         )
-        try:
-            packed: bytes = cloudpickle.dumps(launch, protocol=pickle.HIGHEST_PROTOCOL)
-            return packed
-        except Exception as error:  # whatever an object of the person's raises
-            raise ProgramError(
-                f"the program {self.facts.program.name!r} cannot be sent to the workers: {error}; keep locks, files, "
-                "sockets and threads out of what it refers to",
-                "",
-            ) from None
+        return packed(launch, self.facts)
 
     def close(self, *, clean: bool) -> None:
         """End or give back the processes, free the memory."""
-        if self.keeper is not None:
-            self.keeper.close()
+        for keeper in self.keepers:
+            keeper.close()
         try:
             self.pool.give_back(self.seats, clean=clean)
         finally:
             self.seats = []
             self.plane.close()
-            self._let_go()
+            self.arena.close()
+            if self.arena.yard >= 0:
+                os.close(self.arena.yard)
+                self.arena.yard = -1
+            if self.rows is not None:
+                self.rows.close()
 
-    def _let_go(self) -> None:
-        self.arena.close()
-        self.data.close()
-        while self.files:
-            os.close(self.files.pop())
+
+def packed(launch: object, facts: Facts) -> bytes:
+    """``launch`` as bytes for another process; ProgramError where the person's program cannot be sent."""
+    import cloudpickle
+
+    try:
+        content: bytes = cloudpickle.dumps(launch, protocol=pickle.HIGHEST_PROTOCOL)
+        return content
+    except Exception as error:  # whatever an object of the person's raises
+        raise ProgramError(
+            f"the program {facts.program.name!r} cannot be sent to the workers: {error}; keep locks, files, sockets "
+            "and threads out of what it refers to",
+            "",
+        ) from None
+
+
+def _no_links(name: str, _seconds: float) -> None:
+    raise AssertionError(f"{name} is the only node")  # such plans are refused
 
 
 class DriverHost(RoleHost):
-    """The driver's host: carries membership out. ``show`` is called a few times a second, from this thread."""
+    """The driver's host: carries membership out. ``show`` is called a few times a second, from this thread.
+
+    ``member_of`` makes the member at an address that the driver launches while the run goes on.
+    """
 
     def __init__(
         self,
@@ -238,8 +310,8 @@ class DriverHost(RoleHost):
         start_timeout: float,
         show: Callable[[DriverHost], None],
         trace: Trace | None = None,
+        member_of: Callable[[Address], Member] | None = None,
     ) -> None:
-        spans = Spans(node.board.seconds[0], node.board.waited[0], time.perf_counter(), IDLE)
         super().__init__(
             driver,
             0,
@@ -249,13 +321,15 @@ class DriverHost(RoleHost):
             plane=node.plane,
             store=store,
             spin=0.0,
-            spans=spans,
+            spans=node.spans,
             trace=trace,
         )
         self.driver, self.node, self.show = driver, node, show
-        self.wishes: list[str] = []  # reasons to stop, appended by other threads
+        self.member_of = member_of
+        self.wishes: list[str | Event] = []  # reasons to stop, or what else a person asks for; by other threads
         self._next_look = self._next_show = 0.0
         self.joined_at = 0.0
+        self.striker = Striker(node.injections, self._process_of, _no_links, partial(tell, self))
         self.watch = Watch(
             node.board,
             node.addresses,
@@ -269,25 +343,33 @@ class DriverHost(RoleHost):
             name=driver.name,
         )
 
+    def run(self) -> Stop:
+        """Until the role stops."""
+        stop = super().run()
+        self.striker.close()
+        return stop
+
     def close(self) -> None:
         """Break the cycles, so that the run's memory is given back now and not at some collection."""
         self._carry.clear()
         self._writer = None
         self._handle = self.role.handle
-        del self.watch
+        del self.watch, self.striker
 
     def poll(self) -> bool:
         """Look for wishes, deaths, silence; show progress."""
         if self.wishes and isinstance(self.driver, Driver):
-            self.feed(StopRequested(self.wishes.pop(0)))
+            wish = self.wishes.pop(0)
+            self.feed(StopRequested(wish) if isinstance(wish, str) else wish)
             return True
         now = time.monotonic()
+        strike(self)
         if now < self._next_look:
             return False
         self._next_look = now + (LOOK_EVERY if self.watch.complete else JOIN_EVERY)  # who is ready rings: look at once
         found = False
-        if self.node.keeper is not None:
-            self.node.keeper.look(now)
+        for keeper in self.node.keepers:
+            keeper.look(now)
         for event in self.watch.look(now):  # one by one: see there
             self.feed(event)
             found = True
@@ -300,12 +382,18 @@ class DriverHost(RoleHost):
 
     def _bury(self, index: int, how: str) -> PeerLost:
         """After a death: nobody waits for its mail or its pins."""
-        self.mail.reset(index)
-        self.node.plane.drop(index)
-        for other in range(len(self.addresses)):
-            self.mail.ring(other)
+        self.node.bury(index)
         doing = "" if how.startswith("killed: ") else self.board.at(index)
         return PeerLost(self.addresses[index], how, doing)
+
+    def _process_of(self, name: str) -> int:
+        """For the striker."""
+        if name == "driver":
+            return os.getpid()
+        for member, seat in zip(self.node.members, self.node.seats, strict=False):
+            if member.name == name and not seat.dead:
+                return seat.pid
+        return GONE
 
     # -- commands -----------------------------------------------------------------------------------------------------
     def _retire(self, command: Retire) -> None:
@@ -317,3 +405,8 @@ class DriverHost(RoleHost):
         if seat.gone(LOOK_EVERY):  # else a later look finds it dead
             seat.dead = f"killed: {command.why}"
             self.feed(self._bury(self._process[command.peer], seat.dead))
+
+    def _launch(self, command: LaunchPeers) -> None:
+        assert self.member_of is not None, f"nobody said what {command} starts"
+        for index in self.node.enlist([self.member_of(peer) for peer in command.peers]):
+            self.watch.anew(index)

@@ -125,6 +125,7 @@ class Arena:
         if segment.nbytes < plan.nbytes:
             raise StorageError(f"segment {segment.name!r} has {segment.nbytes} bytes, the plan needs {plan.nbytes}")
         self.segment, self.plan = segment, plan
+        self.yard = -1  # descriptor of memory beside it that grows, where a run has some; it belongs to whoever set it
         self._views = {name: segment.array(*entry) for name, entry in plan.entries.items()}
 
     @classmethod

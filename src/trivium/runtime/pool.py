@@ -45,6 +45,7 @@ class Seat:
     killed: str = ""  # why it was killed; it may take its time to die
     xla_threads: int | None = None  # of XLA's client, once it has one: they cannot be changed
     caged: Callable[[], bool] | None = None  # says whether its memory's bound was what killed it
+    how: str = ""  # how it died, where whoever reaped it has said so
 
     @property
     def pid(self) -> int:
@@ -102,17 +103,25 @@ class Seat:
 class Pool:
     """A zygote and its children. Not for use by two runs at once.
 
-    ``grace`` seconds after the death of this process its children are killed, if they have not ended by then.
+    ``grace`` seconds after the death of this process its children are killed, if they have not ended by then. With
+    ``apart`` False they are of this process's group, and whoever kills that reaches them too.
     """
 
-    def __init__(self, modules: tuple[str, ...], grace: float = GRACE) -> None:
-        self.modules, self.grace = modules, grace
+    def __init__(self, modules: tuple[str, ...], grace: float = GRACE, *, apart: bool = True) -> None:
+        self.modules, self.grace, self.apart = modules, grace, apart
         self._owner = os.getpid()
         self._zygote: Zygote | None = None
         self._idle: list[Seat] = []
         self._starting: threading.Thread | None = None
         self._error: Exception | None = None
         self._ends: dict[int, str] = {}
+
+    @classmethod
+    def split(cls, modules: tuple[str, ...], grace: float = GRACE) -> Pool:
+        """A pool of this process's group, whose zygote is forked from here: see ``Zygote.split``."""
+        made = cls(modules, grace, apart=False)
+        made._zygote = Zygote.split(modules, grace=grace)
+        return made
 
     def start(self) -> None:
         """Begin to import, in the background; ``take`` waits for it."""
@@ -122,7 +131,7 @@ class Pool:
 
     def _start(self) -> None:
         try:
-            self._zygote = Zygote.start(self.modules, grace=self.grace)
+            self._zygote = Zygote.start(self.modules, grace=self.grace, apart=self.apart)
         except Exception as error:
             self._error = error  # raised where it is waited for
 

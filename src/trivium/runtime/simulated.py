@@ -7,10 +7,16 @@ Semantics
 ---------
 * A process is an address with a role and a plane. It computes one work at a time, in order; a work takes effect when it
   finishes. A killed process has no effects after its death; what it sent before may still arrive.
+* Bulk goes with messages of ``core.exchange.BULK`` to another node: the sender's plane packs it before the next command
+  is carried out, the receiver's unpacks it right before its role hears of the message. A lost message loses it, a
+  doubled one brings it twice.
 * Deaths are told to the driver after a detection delay, when nothing of the dead can run any more (killed and reaped).
   If the driver dies, its members are told. A paused process handles nothing until it goes on; after ``patience`` the
   driver hears of its silence.
-* A partition loses what its target sends, and what is sent to it, until it is over.
+* A partition loses what its target sends, and what is sent to it, until it is over; that of a node loses what crosses
+  the node's border.
+* A node dies as one: all of its processes at the same instant.
+* A launched process says that it has joined after a drawn delay; ``spare`` knows how it is made.
 * A write to the store counts once it is finished; a kill before that leaves a torn file.
 * Planes and stores that verify may have three more methods: ``begin(work)`` when a work is asked for, ``died()`` when
   their process is killed, ``torn(record)`` when a write is broken off.
@@ -22,10 +28,12 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
+from trivium.core.exchange import BULK
 from trivium.core.role import (
     Address,
     Command,
@@ -33,6 +41,7 @@ from trivium.core.role import (
     ComputeFailed,
     ComputeFinished,
     Event,
+    Launch,
     Message,
     MessageReceived,
     PeerJoined,
@@ -44,6 +53,7 @@ from trivium.core.role import (
     ReadReady,
     Retire,
     Role,
+    ScaleRequested,
     Send,
     SetTimer,
     Started,
@@ -54,13 +64,39 @@ from trivium.core.role import (
 )
 from trivium.errors import StorageError
 from trivium.runtime.base import Plane, Store, as_asked
-from trivium.runtime.faults import Fault, Kill, Network, Partition, Pause, SlowDisk
+from trivium.runtime.faults import (
+    CutNode,
+    Fault,
+    Kill,
+    KillNode,
+    Network,
+    Partition,
+    Pause,
+    Shape,
+    Slow,
+    SlowDisk,
+)
+from trivium.runtime.virtual import (
+    FAULT,
+    INTERNAL,
+    PLAIN,
+    Bulk,
+    Due,
+    Entry,
+    Finish,
+    Joining,
+    Process,
+    Ready,
+    Strike,
+    Write,
+)
 
 __all__ = ["Outcome", "Simulation"]
 
 Cost = Callable[[Address, Work, random.Random], float]
 Arrival = Callable[[Address, Address, Message, float], float]
 Watch = Callable[[Address, Event, list[Command]], None]
+Make = Callable[[], tuple[Role, Plane | None]]
 
 
 @dataclass
@@ -74,81 +110,14 @@ class Outcome:
     trace: list[tuple[float, Address, Event, list[Command]]] = field(default_factory=list)
 
 
-class _Process:
-    __slots__ = (
-        "address",
-        "alive",
-        "begin",
-        "busy_until",
-        "cut",
-        "died",
-        "disk",
-        "held",
-        "io_until",
-        "paused",
-        "plane",
-        "role",
-        "timers",
-        "writing",
-    )
-
-    def __init__(self, role: Role, plane: Plane | None) -> None:
-        self.role, self.plane, self.address = role, plane, role.me
-        self.begin = getattr(plane, "begin", None)
-        self.died = getattr(plane, "died", None)
-        self.alive = True
-        self.paused = False
-        self.held: list[tuple[Event, int]] = []
-        self.busy_until = self.io_until = 0.0
-        self.disk = 0.0
-        self.cut = 0  # partitions under way
-        self.writing: list[Work] = []
-        self.timers: dict[str, int] = {}
-
-
-class _Finish(Event, frozen=True):
-    """Internal: ``work`` has had its time."""
-
-    work: Work
-
-
-class _Write(Event, frozen=True):
-    """Internal: ``record`` has had its time; it is written from ``held``."""
-
-    record: Work
-    held: Any
-
-
-class _Timer(Event, frozen=True):
-    """Internal: a timer, valid if ``number`` is the last one set under this name."""
-
-    name: str
-    number: int
-
-
-class _Ready(Event, frozen=True):
-    """Internal: a read is due."""
-
-    clock: int
-
-
-class _Fault(Event, frozen=True):
-    """Internal: a fault strikes, or (``over``) ends."""
-
-    fault: Any
-    over: bool = False
-
-
-_PLAIN, _INTERNAL, _FAULT = range(3)  # kinds of what lies in the heap
-_Entry: TypeAlias = tuple[float, int, _Process, Event, int]
-
-
 class Simulation:
     """Owns processes and virtual time.
 
     ``cost(address, work, random)`` gives seconds; ``validate`` checks each role's invariants after every event,
     ``watch`` sees every event with its commands; ``arrival(sender, to, message, now)`` says when a message comes where
-    ``network`` should not draw it; ``detect`` is the most seconds until a death is told.
+    ``network`` should not draw it; ``detect`` is the most seconds until a death is told. ``spare`` makes the processes
+    that the driver may launch, which takes up to ``launch`` seconds; ``scale`` are the (time, workers, nodes) that a
+    person asks for.
     """
 
     def __init__(
@@ -167,6 +136,9 @@ class Simulation:
         arrival: Arrival | None = None,
         detect: float = 0.05,
         patience: float = 10.0,
+        spare: Mapping[Address, Make] | None = None,
+        launch: float = 0.05,
+        scale: Iterable[tuple[float, int, int]] = (),
     ) -> None:
         self.random = random.Random(seed)
         self.driver, self.cost, self.store = driver, cost, store
@@ -175,21 +147,26 @@ class Simulation:
         self.watch, self.arrival = watch, arrival
         self.faults = list(faults)
         self.stop_at = stop_at
+        self.spare, self.launch, self.scale = dict(spare or {}), launch, tuple(scale)
         self.now = 0.0
         self.events = 0
         self._over = False
         self.stops: dict[Address, Stop] = {}
         self.trace: list[tuple[float, Address, Event, list[Command]]] = []
-        self._processes: dict[Address, _Process] = {}
-        self._heap: list[_Entry] = []
+        self._processes: dict[Address, Process] = {}
+        self._heap: list[Entry] = []
         self._number = 0
         self._torn = getattr(store, "torn", None)
         self._last: dict[tuple[Address, Address], float] = {}
-        self._carry: dict[type[Command], Callable[[_Process, Any], None]] = {
+        self._cut: Counter[int] = Counter()  # of each node, partitions under way
+        self._shapes: dict[int, Shape] = {}
+        self._link_free: dict[int, float] = {}  # of each shaped node, when its link has carried what was sent
+        self._carry: dict[type[Command], Callable[[Process, Any], None]] = {
             Send: self._send,
             Compute: self._compute,
             Read: self._read,
             Persist: self._persist,
+            Launch: self._launch,
             Retire: self._retire,
             SetTimer: self._set_timer,
             Stop: self._stop,
@@ -197,7 +174,12 @@ class Simulation:
 
     def add(self, role: Role, plane: Plane | None) -> None:
         """A process that hosts ``role``."""
-        self._processes[role.me] = _Process(role, plane)
+        self._processes[role.me] = Process(role, plane)
+
+    def lives(self, address: Address) -> bool:
+        """Whether there is a process at ``address`` that was neither killed nor has stopped."""
+        process = self._processes.get(address)
+        return process is not None and process.alive
 
     def run(self, *, max_seconds: float = 1e9, max_events: int = 10_000_000) -> Outcome:
         """Go on until all have stopped, nothing can happen, or a bound is reached."""
@@ -209,7 +191,7 @@ class Simulation:
                 break
         return Outcome(self.now, self.events, self.stops, not heap, self.trace)
 
-    def _burst(self, heap: list[_Entry], max_seconds: float, max_events: int) -> bool:
+    def _burst(self, heap: list[Entry], max_seconds: float, max_events: int) -> bool:
         """Handle up to 256 events; True if the driver is done or the bound on time was reached."""
         pop = heapq.heappop
         for _ in range(min(256, max_events - self.events)):
@@ -219,8 +201,8 @@ class Simulation:
             if at > max_seconds or self._over:
                 return True
             self.now = at
-            if kind == _FAULT:
-                self._strike(process, event)  # type: ignore[arg-type]
+            if kind == FAULT:
+                self._strike(event)  # type: ignore[arg-type]
             elif process.paused:
                 process.held.append((event, kind))
             elif process.alive:
@@ -233,19 +215,28 @@ class Simulation:
             if address != self.driver:
                 self._push(self.random.random() * 0.01, self.driver, PeerJoined(address))
         for fault in self.faults:
-            if isinstance(fault, SlowDisk):
-                self._processes[fault.target].disk = fault.seconds
-            else:
-                self._push(fault.at, fault.target, _Fault(fault), _FAULT)
+            self._plan(fault)
+        for at, workers, nodes in self.scale:
+            self._push(at, self.driver, ScaleRequested(workers, nodes))
         if self.stop_at is not None:
             self._push(self.stop_at, self.driver, StopRequested("a person"))
 
-    def _push(self, at: float, address: Address, event: Event, kind: int = _PLAIN) -> None:
+    def _plan(self, fault: Fault) -> None:
+        if isinstance(fault, SlowDisk):
+            self._processes[fault.target].disk = fault.seconds
+        elif isinstance(fault, Slow):
+            self._processes[fault.target].slow = (fault.factor, fault.chance)
+        elif isinstance(fault, Shape):
+            self._shapes[fault.node] = fault
+        else:
+            self._push(fault.at, self.driver, Strike(fault), FAULT)
+
+    def _push(self, at: float, address: Address, event: Event, kind: int = PLAIN) -> None:
         self._number += 1
         heapq.heappush(self._heap, (at, self._number, self._processes[address], event, kind))
 
-    def _deliver(self, process: _Process, event: Event, kind: int) -> None:
-        if kind == _INTERNAL:
+    def _deliver(self, process: Process, event: Event, kind: int) -> None:
+        if kind == INTERNAL:
             told = self._due(process, event)
             if told is None:
                 return
@@ -262,10 +253,10 @@ class Simulation:
         if self.watch is not None:
             self.watch(process.address, event, commands)
 
-    def _due(self, process: _Process, event: Event) -> Event | None:
+    def _due(self, process: Process, event: Event) -> Event | None:
         """What an internal event becomes for the role."""
         plane = process.plane
-        if isinstance(event, _Finish):
+        if isinstance(event, Finish):
             assert plane is not None
             try:
                 return ComputeFinished(event.work, plane.carry_out(event.work))
@@ -273,16 +264,22 @@ class Simulation:
                 raise  # a broken invariant of the simulation itself, not the user's
             except Exception as error:  # user code may raise anything
                 return ComputeFailed(event.work, str(error), "")
-        if isinstance(event, _Ready):
+        if isinstance(event, Ready):
             assert plane is not None
             plane.read(event.clock)
             return ReadReady(event.clock)
-        if isinstance(event, _Write):
+        if isinstance(event, Write):
             return self._written(process, event.record, event.held)
-        assert isinstance(event, _Timer)
+        if isinstance(event, Bulk):
+            assert process.unpack is not None
+            process.unpack(event.sender, event.message, event.payload)
+            return MessageReceived(event.sender, event.message)
+        if isinstance(event, Joining):
+            return PeerJoined(event.peer) if self._processes[event.peer].alive else None
+        assert isinstance(event, Due)
         return TimerFired(event.name) if process.timers.get(event.name) == event.number else None
 
-    def _written(self, process: _Process, record: Work, held: Any) -> Event:
+    def _written(self, process: Process, record: Work, held: Any) -> Event:
         process.writing.remove(record)
         try:
             self.store.write(record, held)
@@ -291,52 +288,88 @@ class Simulation:
         return Persisted(record)
 
     # -- commands -----------------------------------------------------------------------------------------------------
-    def _send(self, process: _Process, command: Send) -> None:
-        network, draw, to = self.network, self.random, self._processes[command.to]
-        event = MessageReceived(process.address, command.message)
+    def _send(self, process: Process, command: Send) -> None:
+        network, draw, to = self.network, self.random, self._processes.get(command.to)
+        if to is None:
+            return  # it was never started
+        event: Event = MessageReceived(process.address, command.message)
+        kind, payload = PLAIN, None
+        abroad = process.address.node != command.to.node
+        if abroad and process.pack is not None and isinstance(command.message, BULK):
+            payload = process.pack(command.message)
+            event, kind = Bulk(process.address, command.message, payload), INTERNAL
         if self.arrival is not None:
             at = self.arrival(process.address, command.to, command.message, self.now)
             self._number += 1
-            heapq.heappush(self._heap, (at, self._number, to, event, _PLAIN))
+            heapq.heappush(self._heap, (at, self._number, to, event, kind))
             return
         if process.cut or to.cut or (network.lost and draw.random() < network.lost):
+            return
+        if abroad and self._cut and (self._cut[process.address.node] or self._cut[command.to.node]):
             return
         for _ in range(2 if network.doubled and draw.random() < network.doubled else 1):
             at = self.now + network.latency
             if network.jitter:
                 at += draw.expovariate(1.0) * network.jitter
+            if abroad and self._shapes:
+                at += self._on_the_way(process.address.node, command.to.node, payload)
             if network.ordered:
                 pair = (process.address, command.to)
                 at = self._last[pair] = max(at, self._last.get(pair, 0.0))
-            self._push(at, command.to, event)
+            self._push(at, command.to, event, kind)
 
-    def _compute(self, process: _Process, command: Compute) -> None:
+    def _on_the_way(self, sender: int, to: int, payload: Any) -> float:
+        """Seconds more that the shapes of both ends make of a message."""
+        nbytes = sum(getattr(one, "nbytes", 0) for one in payload or ())
+        more = 0.0
+        for node in (sender, to):
+            shape = self._shapes.get(node)
+            if shape is not None:
+                start = max(self.now, self._link_free.get(node, 0.0))
+                self._link_free[node] = start + nbytes / shape.bandwidth
+                more += shape.delay + self._link_free[node] - self.now
+        return more
+
+    def _compute(self, process: Process, command: Compute) -> None:
         start = max(self.now, process.busy_until)
-        process.busy_until = start + self.cost(process.address, command.work, self.random)
+        seconds = self.cost(process.address, command.work, self.random)
+        if process.slow is not None and self.random.random() < process.slow[1]:
+            seconds *= process.slow[0]
+        process.busy_until = start + seconds
         if process.begin is not None:
             process.begin(command.work)
-        self._push(process.busy_until, process.address, _Finish(command.work), _INTERNAL)
+        self._push(process.busy_until, process.address, Finish(command.work), INTERNAL)
 
-    def _read(self, process: _Process, command: Read) -> None:
-        self._push(self.now, process.address, _Ready(command.clock), _INTERNAL)
+    def _read(self, process: Process, command: Read) -> None:
+        self._push(self.now, process.address, Ready(command.clock), INTERNAL)
 
-    def _persist(self, process: _Process, command: Persist) -> None:
+    def _persist(self, process: Process, command: Persist) -> None:
         start = max(self.now, process.io_until)
         process.io_until = start + process.disk + self.random.random() * 1e-3
         process.writing.append(command.record)
         held = as_asked(command.record, process.plane)
-        self._push(process.io_until, process.address, _Write(command.record, held), _INTERNAL)
+        self._push(process.io_until, process.address, Write(command.record, held), INTERNAL)
 
-    def _retire(self, _process: _Process, command: Retire) -> None:
+    def _launch(self, _process: Process, command: Launch) -> None:
+        for peer in command.peers:
+            if peer not in self.spare:
+                self._push(self.now + self.random.random() * self.launch, self.driver, PeerLost(peer, "did not start"))
+                continue
+            self.add(*self.spare.pop(peer)())
+            ready = self.now + self.random.random() * self.launch
+            self._push(ready, peer, Started())
+            self._push(ready, self.driver, Joining(peer), INTERNAL)
+
+    def _retire(self, _process: Process, command: Retire) -> None:
         if self._processes[command.peer].alive:
             self._kill(command.peer, command.why)
 
-    def _set_timer(self, process: _Process, command: SetTimer) -> None:
+    def _set_timer(self, process: Process, command: SetTimer) -> None:
         self._number += 1
         process.timers[command.name] = self._number
-        self._push(max(command.at, self.now), process.address, _Timer(command.name, self._number), _INTERNAL)
+        self._push(max(command.at, self.now), process.address, Due(command.name, self._number), INTERNAL)
 
-    def _stop(self, process: _Process, command: Stop) -> None:
+    def _stop(self, process: Process, command: Stop) -> None:
         process.alive = False
         self.stops[process.address] = command
         if process.address != self.driver:
@@ -347,29 +380,42 @@ class Simulation:
             other.alive = False  # a host ends its processes when its driver is done
 
     # -- faults -------------------------------------------------------------------------------------------------------
-    def _strike(self, process: _Process, event: _Fault) -> None:
-        fault, address = event.fault, process.address
-        if not process.alive:
+    def _strike(self, event: Strike) -> None:
+        fault = event.fault
+        if isinstance(fault, KillNode):
+            for address in [one for one in self._processes if one.node == fault.node]:
+                if self._processes[address].alive:
+                    self._kill(address, "its node died")
+            return
+        if isinstance(fault, CutNode):
+            self._cut_node(fault, event.over)
+            return
+        process = self._processes.get(fault.target)
+        if process is None or not process.alive:
             return
         if isinstance(fault, Kill):
-            self._kill(address, "SIGKILL")
+            self._kill(fault.target, "SIGKILL")
         elif event.over:
             self._end(process, fault)
         else:
             self._begin_fault(process, fault)
 
-    def _begin_fault(self, process: _Process, fault: Pause | Partition) -> None:
+    def _begin_fault(self, process: Process, fault: Pause | Partition) -> None:
         doing = "stopped" if isinstance(fault, Pause) else "cut off"
         if isinstance(fault, Pause):
             process.paused = True
         else:
             process.cut += 1
-        self._push(self.now + fault.seconds, process.address, _Fault(fault, True), _FAULT)
-        if fault.seconds > self.patience and process.address != self.driver:
-            silent = PeerSilent(process.address, self.patience, doing)
+        self._push(self.now + fault.seconds, self.driver, Strike(fault, True), FAULT)
+        if fault.seconds > self.patience:
+            self._tell_silence(process.address, doing)
+
+    def _tell_silence(self, address: Address, doing: str) -> None:
+        if address != self.driver:
+            silent = PeerSilent(address, self.patience, doing)
             self._push(self.now + self.patience, self.driver, silent)
 
-    def _end(self, process: _Process, fault: Pause | Partition) -> None:
+    def _end(self, process: Process, fault: Pause | Partition) -> None:
         if isinstance(fault, Partition):
             process.cut -= 1
             return
@@ -377,6 +423,16 @@ class Simulation:
         held, process.held = process.held, []
         for event, kind in held:
             self._push(self.now, process.address, event, kind)
+
+    def _cut_node(self, fault: CutNode, over: bool) -> None:
+        self._cut[fault.node] += -1 if over else 1
+        if over:
+            return
+        self._push(self.now + fault.seconds, self.driver, Strike(fault, True), FAULT)
+        if fault.seconds > self.patience:
+            for address, process in self._processes.items():
+                if address.node == fault.node and process.alive:
+                    self._tell_silence(address, "cut off")
 
     def _kill(self, address: Address, how: str) -> None:
         process = self._processes[address]

@@ -7,6 +7,8 @@
       members         held (flock, shared) by every process that may write; says which life of the run may
       plan.json       settings, versions        data.json   shapes and fingerprint of the data
       terms.jsonl     a line for each term, fsynced before it is announced
+      agenda.json     of nodes: what was decided, fsynced before the lease that follows is granted
+      nodes.json      of nodes, while they live: who they are, and the key to drive them (``deed``)
       checkpoints/CLOCK/shard-K.safetensors, shard-K.json (sha256), manifest.json
       metrics.jsonl   events.jsonl   spans.json   model.safetensors   record.json
 
@@ -37,7 +39,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trivium.core.messages import Manifest, SaveShard, TermRecord
+from trivium.core.messages import Decided, Manifest, SaveShard, TermRecord
 from trivium.core.role import Work
 from trivium.errors import StorageError, UsageError
 
@@ -46,10 +48,12 @@ __all__ = [
     "RunStore",
     "append_line",
     "checkpoints",
+    "decided",
     "drop_after",
     "keep_looks",
     "last_term",
     "lock_holders",
+    "looks_kept",
     "write_whole",
 ]
 
@@ -106,10 +110,28 @@ class Checkpoint:
         """All shards' arrays, joined: ``a``, ``slots``, ``ring``, ``head`` (shards, …), ``step``, ``kept``."""
         from safetensors.numpy import load_file
 
-        parts = [load_file(self.folder / f"shard-{k}.safetensors") for k in range(self.shards)]
+        parts = [load_file(self.folder / f"shard-{k}.safetensors") for k in range(self.dense)]
         joined = {name: np.concatenate([p[name] for p in parts], axis=-1) for name in ("a", "slots", "ring", "kept")}
         joined |= {name: np.stack([p[name] for p in parts]) for name in ("head", "step", "totals")}
         return joined
+
+    @property
+    def dense(self) -> int:
+        """How many shards, the first ones, are of dense parameters; the others are rows of tables."""
+        from safetensors import safe_open
+
+        for shard in range(self.shards):
+            with safe_open(self.folder / f"shard-{shard}.safetensors", "np") as file:
+                if "a" not in file.keys():  # noqa: SIM118 - it is no mapping
+                    return shard
+        return self.shards
+
+    def rows(self, shard: int) -> dict[str, NDArray[Any]]:
+        """A table's shard: ``keys``, ``rows`` and ``counts``."""
+        from safetensors.numpy import load_file
+
+        found: dict[str, NDArray[Any]] = load_file(self.folder / f"shard-{shard}.safetensors")
+        return found
 
 
 def checkpoints(run: Path) -> list[Checkpoint]:
@@ -131,6 +153,14 @@ def keep_looks(run: Path, clock: int) -> None:
     with contextlib.suppress(OSError):
         lines = path.read_bytes().splitlines(keepends=True)
         write_whole(path, b"".join(line for line in lines if _clock_of(line) <= clock))
+
+
+def looks_kept(run: Path) -> int:
+    """How many lines of metrics.jsonl there are: the last ones of a driver that died may be missing."""
+    try:
+        return len((run / "metrics.jsonl").read_bytes().splitlines())
+    except OSError:
+        return 0
 
 
 def _clock_of(line: bytes) -> float:
@@ -174,6 +204,14 @@ def last_term(run: Path) -> int:
     return last
 
 
+def decided(run: Path) -> bytes:
+    """What the agenda had come to when the last lease was granted; empty where nothing says so."""
+    try:
+        return (run / "agenda.json").read_bytes()
+    except OSError:
+        return b""
+
+
 def _sums(folder: Path) -> dict[str, dict[str, Any]]:
     """What is said of each shard in ``folder``, by name, if all are there and of one life; else nothing."""
     try:
@@ -202,10 +240,13 @@ def _checkpoint(folder: Path) -> Checkpoint | None:
 
 
 class RunStore:
-    """Writes durable records below ``run``; each process has its own, those of one ``life`` the same life."""
+    """Writes durable records below ``run``; each process has its own, those of one ``life`` the same life.
 
-    def __init__(self, run: Path, shards: int, life: str = "") -> None:
-        self.run, self.shards = run, shards
+    ``slow``: seconds that each write takes more, for tests and rehearsals.
+    """
+
+    def __init__(self, run: Path, shards: int, life: str = "", *, slow: float = 0.0) -> None:
+        self.run, self.shards, self.slow = run, shards, slow
         self.life = life or os.urandom(8).hex()
         self._lock: Any = None
         self._members: Any = None
@@ -273,12 +314,16 @@ class RunStore:
 
     def write(self, record: Work, plane: Any) -> None:
         """See ``trivium.runtime.base.Store``."""
+        if self.slow:
+            time.sleep(self.slow)
         if isinstance(record, TermRecord):
             append_line(self.run / "terms.jsonl", msgspec.to_builtins(msgspec.structs.asdict(record)))
         elif isinstance(record, SaveShard):
             self._save_shard(record, plane)
         elif isinstance(record, Manifest):
             self._save_manifest(record)
+        elif isinstance(record, Decided):
+            write_whole(self.run / "agenda.json", record.pace)
         else:
             raise TypeError(f"no place for {record}")
 

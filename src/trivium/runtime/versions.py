@@ -71,6 +71,14 @@ def commit_slot(words: Any, slot: int, clock: int) -> None:
 
 
 @step
+def replace_slot(words: Any, slot: int, clock: int) -> None:
+    """Make ``slot`` the current version in the place of the current one: the one before that stays the one before."""
+    now = load(words, CURRENT)
+    store(words, TAGS + slot, clock + 1)
+    store(words, CURRENT, (clock + 1) * CLOCK + ((now >> BEFORE) % 256 << BEFORE) + slot + 1)
+
+
+@step
 def find(words: Any, now: int, clock: int) -> int:
     """The slot of ``clock`` (-1: the newest) if the current word ``now`` still names it, else -1."""
     if clock < 0 or now // CLOCK == clock + 1:
@@ -136,6 +144,18 @@ class Versions:
     def commit(self, slot: int, clock: int) -> None:
         """Writer: publish ``slot``, filled, as the version of ``clock`` (0 or more)."""
         commit_slot(self._memory, slot, clock)
+
+    def replace(self, slot: int, clock: int) -> None:
+        """Writer: as ``commit``, but ``slot`` takes the place of the current version, which never was.
+
+        >>> shard = Versions(np.zeros(Versions.words(1), np.int64), readers=1)
+        >>> for clock in (3, 4):
+        ...     shard.commit(shard.begin(), clock)
+        >>> shard.replace(shard.begin(), 4)
+        >>> shard.current(), shard.pin(0, 3) >= 0
+        ((4, 2), True)
+        """
+        replace_slot(self._memory, slot, clock)
 
     def pin(self, reader: int, clock: int = -1) -> int:
         """Reader: the slot of the newest version, or of exactly ``clock``; it stays as it is until ``unpin``.

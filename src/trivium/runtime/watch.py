@@ -13,6 +13,7 @@ Rules
   signal has stopped is silent, whatever it was at.
 * Where this process was away itself (stopped, starved, the whole machine suspended), all clocks start anew: nobody is
   judged by time in which nobody was looking.
+* Who was started later has its own time to start; who has left in order is no loss, whatever becomes of it.
 * Events are made one by one, and each is judged after what followed from the one before.
 
 Time is the ``now`` that is handed in, so that all of it is tested without processes and without waiting. What it does
@@ -26,14 +27,14 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from trivium.core.role import Address, Event, PeerJoined, PeerSilent
 from trivium.runtime import board as boards
 from trivium.runtime.board import Board
 from trivium.runtime.host import WRITE_WITHIN
-from trivium.runtime.pool import Seat
 
-__all__ = ["LOOK_EVERY", "SUSPECT", "UNKNOWN", "Watch"]
+__all__ = ["LOOK_EVERY", "SUSPECT", "UNKNOWN", "Watch", "Watched", "ended"]
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 0.05
@@ -43,8 +44,36 @@ HALTED = "stopped by a signal"
 TOLD_WITHIN = 0.5  # seconds after a death in which the zygote says how
 
 
+class Watched(Protocol):
+    """A process as the watch sees it: a child of this one, or one of another node by its agent's reports."""
+
+    dead: str  # how it died, once that is known and told
+    killed: str  # why it was killed
+    how: str  # how it died, where whoever reaped it has said so
+    caged: Callable[[], bool] | None
+
+    @property
+    def pid(self) -> int:
+        """Process id, for people and for ``exits``."""
+
+    def gone(self, within: float) -> bool:
+        """Whether it is dead, waiting at most ``within`` seconds."""
+
+    def stopped(self) -> bool:
+        """Whether a signal has stopped it."""
+
+    def ask_stack(self) -> None:
+        """Let it write where it is."""
+
+    def stack_text(self) -> str:
+        """What it wrote."""
+
+    def last_words(self) -> str:
+        """The traceback that it ended with."""
+
+
 class Watch:
-    """Watches ``seats[i]``, process i + 1 of ``addresses``; process 0 is the driver's own.
+    """Watches ``seats[i]``, process i + 1 of ``addresses``; process 0 is the driver's own. Both may grow.
 
     ``exits`` says how children ended, by pid; ``bury`` makes the event of a death and lets go of what the dead one
     held; ``workers`` are those that the driver counts on now; ``name`` is for people.
@@ -54,7 +83,7 @@ class Watch:
         self,
         board: Board,
         addresses: Sequence[Address],
-        seats: Sequence[Seat],
+        seats: Sequence[Watched],
         *,
         patience: float,
         start_timeout: float,
@@ -69,13 +98,20 @@ class Watch:
         self.suspects: dict[int, str] = {}
         self.joined: set[int] = set()
         self._exits, self._bury, self._workers, self._name = exits, bury, workers, name
-        self._began = self._looked = self._since = now  # ``_since``: no clock reaches further back
+        self._looked = self._since = now  # ``_since``: no clock reaches further back
+        self._began: dict[int, float] = {}  # when each was seen first
         self._soon = min(1.0, patience / 2)  # seconds after which the silent and the slow are shown
 
     @property
     def complete(self) -> bool:
         """Whether everyone has come to the end of its start."""
-        return len(self.joined) >= len(self.seats)
+        return all(index in self.joined or seat.dead for index, seat in enumerate(self.seats, start=1))
+
+    def anew(self, index: int) -> None:
+        """Process ``index`` is another one from now on."""
+        self.joined.discard(index)
+        self._began.pop(index, None)
+        self.suspects.pop(index, None)
 
     def look(self, now: float) -> Iterator[Event]:
         """What has happened since the last look."""
@@ -95,10 +131,13 @@ class Watch:
         """``seconds`` up to ``now``, as far as somebody was looking."""
         return min(seconds, now - self._since)
 
-    def _look_at(self, index: int, seat: Seat, hows: dict[int, str], now: float) -> Iterator[Event]:
+    def _look_at(self, index: int, seat: Watched, hows: dict[int, str], now: float) -> Iterator[Event]:
         address, words = self.addresses[index], self.board.words[index]
+        if words[boards.STATE] == boards.LEFT:
+            self.suspects.pop(index, None)
+            return
         if seat.pid in hows or seat.gone(0.0):
-            seat.dead = f"killed: {seat.killed}" if seat.killed else self._how(seat, hows.get(seat.pid, ""))
+            seat.dead = f"killed: {seat.killed}" if seat.killed else ended(seat, hows.get(seat.pid, ""), self._exits)
             self.suspects.pop(index, None)
             yield self._bury(index, seat.dead)
             return
@@ -107,7 +146,7 @@ class Watch:
             return
         state = int(words[boards.STATE])
         if state == boards.STARTING:
-            waited = self._lasting(now - self._began, now)
+            waited = self._lasting(now - self._began.setdefault(index, now), now)
             if waited > self.start_timeout:
                 yield PeerSilent(address, waited, "starting")
             return
@@ -178,21 +217,24 @@ class Watch:
         self.suspects[index] = f"{self._name(self.addresses[index])}: {doing}{place} for {seconds:.1f} s"
         return f"{doing}{place}"
 
-    def _how(self, seat: Seat, how: str) -> str:
-        """The zygote says how a child died, a moment after its descriptor does; it may have said why itself."""
-        if how == "SIGKILL" and seat.caged is not None and seat.caged():
-            return "killed by the kernel: it needed more than memory_per_worker"
-        if how.startswith("SIG"):
-            return how
-        words = seat.last_words().strip()
-        if words:
-            log.error("process %d failed:\n%s", seat.pid, words)
-            return words.splitlines()[-1]
-        deadline = time.monotonic() + TOLD_WITHIN
-        while not how and time.monotonic() < deadline:
-            time.sleep(0.005)
-            how = self._exits().get(seat.pid, "")
-        return how or "its process is gone"
+
+def ended(seat: Watched, how: str, exits: Callable[[], dict[int, str]]) -> str:
+    """How ``seat`` died. The zygote says so in ``exits`` a moment after its descriptor does; it may have said why."""
+    if seat.how:
+        return seat.how
+    if how == "SIGKILL" and seat.caged is not None and seat.caged():
+        return "killed by the kernel: it needed more than memory_per_worker"
+    if how.startswith("SIG"):
+        return how
+    words = seat.last_words().strip()
+    if words:
+        log.error("process %d failed:\n%s", seat.pid, words)
+        return words.splitlines()[-1]
+    deadline = time.monotonic() + TOLD_WITHIN
+    while not how and time.monotonic() < deadline:
+        time.sleep(0.005)
+        how = exits().get(seat.pid, "")
+    return how or "its process is gone"
 
 
 def innermost(stack: str) -> str:

@@ -32,6 +32,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import msgspec
 
@@ -147,10 +148,44 @@ class Child:
             self.pidfd = -1
 
 
-class Zygote:
-    """The parent's side. Use ``start``; one thread at a time."""
+class _Split:
+    """A process that was forked from this one, with as much of ``Popen`` as is used here."""
 
-    def __init__(self, process: subprocess.Popen[bytes], sock: socket.socket, timeout: float) -> None:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code once it has ended, negative for a signal."""
+        if self.returncode is None:
+            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG)
+            if found is not None:
+                self.returncode = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """Its exit code; TimeoutExpired if it does not end in time."""
+        if self.returncode is None:
+            pidfd = os.pidfd_open(self.pid)
+            try:
+                _readable([pidfd], timeout)
+            finally:
+                os.close(pidfd)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired("zygote", timeout)
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class Zygote:
+    """The parent's side. Use ``start`` or ``split``; one thread at a time."""
+
+    def __init__(self, process: subprocess.Popen[bytes] | _Split, sock: socket.socket, timeout: float) -> None:
         self._process, self._sock, self._timeout = process, sock, timeout
         self._pending: list[Exited | Gone] = []
         self._serial = 0
@@ -165,12 +200,13 @@ class Zygote:
         env: Mapping[str, str] | None = None,
         grace: float = 3.0,
         timeout: float = 60.0,
+        apart: bool = True,
     ) -> Zygote:
         """Start a zygote that imports ``modules``; LostError if it is not ready within ``timeout`` seconds.
 
         ``env`` is added to the environment. BLAS and OpenMP have one thread each in any case, JAX no device unless the
         environment says so. ``grace`` seconds are what children have when this process is gone; ``timeout`` also bounds
-        each ``fork``.
+        each ``fork``. ``apart``: in a session of its own; else in this process's, to end with its group.
         """
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
@@ -178,23 +214,41 @@ class Zygote:
                 [sys.executable, "-m", "trivium.runtime.zygote", str(its.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[its.fileno()],
-                start_new_session=True,
+                start_new_session=apart,
                 env={"JAX_PLATFORMS": "cpu", **os.environ, **(env or {}), **ONE_THREAD},
             )
         made = cls(process, mine, timeout)
+        made._prepare(modules, grace)
+        return made
+
+    @classmethod
+    def split(cls, modules: Sequence[str], *, grace: float = 3.0, timeout: float = 60.0) -> Zygote:
+        """As ``start``, but forked from this process, which has imported ``modules`` and has no other thread yet.
+
+        It belongs to this process's group.
+        """
+        mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its:
+            pid = os.fork()
+            if pid == 0:
+                _become_zygote(mine, its)
+        made = cls(_Split(pid), mine, timeout)
+        made._prepare(modules, grace)
+        return made
+
+    def _prepare(self, modules: Sequence[str], grace: float) -> None:
         try:
-            made._send(Prepare(list(modules), list(sys.path), grace))
-            reply = made._await(lambda message: isinstance(message, Ready | Unready), timeout, "preparing")
+            self._send(Prepare(list(modules), list(sys.path), grace))
+            reply = self._await(lambda message: isinstance(message, Ready | Unready), self._timeout, "preparing")
             if isinstance(reply, Unready):
                 raise ProgramError(f"workers could not be prepared: {reply.error}", reply.error)
             assert isinstance(reply, Ready)
         except BaseException:
-            made.close(0.0)
+            self.close(0.0)
             raise
-        made.seconds = reply.seconds
+        self.seconds = reply.seconds
         if reply.threads > 1:
             log.warning("the zygote has %d threads; one of %s starts threads on import", reply.threads, modules)
-        return made
 
     @property
     def pid(self) -> int:
@@ -439,6 +493,22 @@ class _Server:
         """Tell the parent, if it is still there."""
         with contextlib.suppress(OSError):
             self.sock.send(_encode(message))
+
+
+def _become_zygote(parents: socket.socket, sock: socket.socket) -> NoReturn:
+    """The life of a process that was split off. Never returns."""
+    code = 1
+    try:
+        parents.close()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        _Server(sock).serve()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 def _resolve(entry: str) -> Callable[..., object]:

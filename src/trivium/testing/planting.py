@@ -29,12 +29,13 @@ FRESH = ("core", "designs", "runtime", "testing")  # rooms of which the copies a
 
 @dataclass(frozen=True)
 class Bug:
-    """``old``, found once in the source of ``module``, becomes ``new``."""
+    """``old``, found once in the source of ``module``, becomes ``new``; ``scenarios`` is the room that runs it."""
 
     name: str
     module: str
     old: str
     new: str
+    scenarios: str = "scenarios"
 
     def source(self, text: str) -> str:
         """``text`` with the bug in it."""
@@ -77,7 +78,7 @@ def _is_fresh(name: str) -> bool:
 
 @contextmanager
 def planted(bug: Bug) -> Iterator[ModuleType]:
-    """``trivium.testing.scenarios`` with ``bug`` in what it runs."""
+    """The scenarios of ``bug``, with it in what they run."""
     import trivium
 
     held = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_fresh(name)}
@@ -85,7 +86,7 @@ def planted(bug: Bug) -> Iterator[ModuleType]:
     finder = _Finder(bug)
     sys.meta_path.insert(0, finder)
     try:
-        scenarios = importlib.import_module("trivium.testing.scenarios")
+        scenarios = importlib.import_module(f"trivium.testing.{bug.scenarios}")
         if bug.module not in sys.modules:
             raise UsageError(f"bug {bug.name!r} is in {bug.module}, which no scenario runs")
         yield scenarios

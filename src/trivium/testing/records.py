@@ -17,7 +17,7 @@ def a_record(**changes: Any) -> Record:
     record = Record(
         run="runs/mlp-64-ps-0001",
         model="mlp:64",
-        design="ps",
+        design="apart",
         engine="local",
         nodes=1,
         workers=2,

@@ -44,8 +44,9 @@ def _adagrad(a: Flat, g: Flat, s: Flat, out: Flat, new: Flat, penalised: NDArray
 class AdaGrad(FirstOrder):
     """``s ← s + d²``, ``w ← w − lr·d/√(s + eps)``, then soft threshold by ``l1·lr/√(s + eps)``.
 
-    ``s`` (slot 0) begins at ``initial``. Duchi, Hazan and Singer, *Adaptive subgradient methods for online learning and
-    stochastic optimization*, JMLR 2011 (diagonal, composite mirror descent form).
+    ``s`` (slot 0) begins at ``initial``. A part p of a clock: ``s ← s + p·d²``, with the rate ``lr·p``. Duchi, Hazan
+    and Singer, *Adaptive subgradient methods for online learning and stochastic optimization*, JMLR 2011 (diagonal,
+    composite mirror descent form).
     """
 
     lr: float | Schedule = 0.1
@@ -72,6 +73,9 @@ class AdaGrad(FirstOrder):
         self, a: Flat, g: Flat, state: State, totals: NDArray[np.float64], step: Step, out: Flat, new: State
     ) -> None:
         """One step with each coordinate's own rate."""
-        c = np.array([*self.factors(totals, step), self.rate(step.clock), step.l1, self.eps], a.dtype)
+        # The kernel's gradient is √p·d: the sum gains p·d², and the step is lr·√p of it.
+        root = math.sqrt(step.share)
+        scale, l2 = self.factors(totals, step)
+        c = np.array([scale * root, l2 * root, self.rate(step.clock) * root, step.l1 * root, self.eps], a.dtype)
         slots = frozen(state.slots)
         _adagrad(frozen(a), frozen(g), slots[0], out, new.slots[0], frozen(step.penalised), frozen(c))

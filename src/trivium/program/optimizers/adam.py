@@ -62,7 +62,11 @@ def _adam(
 
 @dataclass(frozen=True)
 class _Moments(FirstOrder):
-    """Slots 0 and 1: first and second moments."""
+    """Slots 0 and 1: first and second moments.
+
+    A part s of a clock: ``m ← b1^s·m + (1 − b1^s)·d``, v likewise, ``lr·s``; bias is taken away for the clocks, and the
+    part of one, that went into the moments.
+    """
 
     lr: float | Schedule = 1e-3
     b1: float = 0.9
@@ -87,10 +91,11 @@ class _Moments(FirstOrder):
         new: State,
         weight_decay: float,
     ) -> None:
-        rate, t = self.rate(step.clock), step.clock + 1
+        rate, t = self.rate(step.clock) * step.share, step.until
+        b1, b2 = self.b1**step.share, self.b2**step.share
         scale, l2 = self.factors(totals, step)
         first, root = rate / (1 - self.b1**t), 1 / math.sqrt(1 - self.b2**t)
-        moments = (self.b1, 1 - self.b1, self.b2, 1 - self.b2)
+        moments = (b1, 1 - b1, b2, 1 - b2)
         c = np.array(
             [scale, l2, step.l1, first, root, self.eps, 1 - rate * weight_decay, *moments, rate * step.l1], a.dtype
         )

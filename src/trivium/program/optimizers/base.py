@@ -9,6 +9,11 @@ Two steps
    rows of *all* shards are then added in a fixed order (``total``), so bits never depend on where shards were cut.
 2. ``update``: elementwise, given the totals.
 
+Parts of a clock
+----------------
+Where staleness is allowed, F runs on each push: on rows that are a ``share`` of a clock's. An optimizer that
+``tolerates`` this makes of S pushes of share 1/S, to first order in its rate, what it makes of one whole step.
+
 Prior art: Optax's (init, update) pairs; vector-free L-BFGS (Chen, Wang, Zhou, NIPS 2014).
 """
 
@@ -33,6 +38,9 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     ``clock`` counts from 0; ``weight`` and ``loss`` are Σ of row weights and Σ of weighted losses (not means);
     ``penalised`` is ``Layout.penalised`` of the shard, ``l1`` and ``l2`` the factors of the objective
     ``loss/weight + l1·‖w‖₁ + (l2/2)·‖w‖₂²``.
+
+    ``share``: the rows of this step over a clock's rows, 1 for a whole clock; ``done``: the share of ``clock`` that was
+    applied before, so that a run has come ``clock + done`` clocks far, and after this step ``share`` further.
     """
 
     clock: int
@@ -41,6 +49,13 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     l1: float
     l2: float
     penalised: NDArray[np.int64]
+    share: float = 1.0
+    done: float = 0.0
+
+    @property
+    def until(self) -> float:
+        """Clocks that are applied after this step."""
+        return self.clock + self.done + self.share
 
 
 @dataclass
@@ -59,8 +74,13 @@ class State:
 
 
 class Optimizer(abc.ABC):
-    """One F. Subclasses are frozen dataclasses of hyper-parameters and are final."""
+    """One F. Subclasses are frozen dataclasses of hyper-parameters and are final.
 
+    ``tolerates``: it may be applied push by push (``Step.share``), with gradients of parameters that are not the newest
+    ones. Those that look back at what they did (line searches, solvers, tests of epochs) need whole and fresh sums.
+    """
+
+    tolerates: bool = False
     slots: int = 0
     head_size: int = 0
     ring: int = 0

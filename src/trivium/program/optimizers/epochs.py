@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivium.program.optimizers.base import Flat, Optimizer, State, Step
-from trivium.program.optimizers.first_order import FirstOrder
+from trivium.program.optimizers.first_order import FirstOrder, trace_factors
 from trivium.program.optimizers.schedules import Schedule, as_schedule
 
 __all__ = ["KEPT", "Epochs", "Ledger", "Power", "RowRate", "Scaled", "Velocity"]
@@ -113,19 +113,28 @@ class Velocity(FirstOrder):
         """``velocity``."""
         return "velocity"
 
+    @property
+    def _mix(self) -> tuple[float, float]:
+        """How much of the move and of the velocity w goes by."""
+        return (1.0, self.momentum) if self.nesterov else (0.0, 1.0)
+
     def update(
         self, a: Flat, g: Flat, state: State, totals: NDArray[np.float64], step: Step, out: Flat, new: State
     ) -> None:
         """One step."""
+        keep, gain, now, then = trace_factors(self.momentum, step.share, *self._mix)
         scale, decay = self.factors(totals, step)
         move = g * -scale
         for lo, hi in step.penalised:
             move[lo:hi] -= decay * a[lo:hi]
-        move *= self.rate(step.clock)
+        move *= self.rate(step.clock) * gain
         velocity = new.slots[0]
-        np.multiply(state.slots[0], self.momentum, out=velocity)
+        np.multiply(state.slots[0], keep, out=velocity)
         velocity += move
-        np.add(a, self.momentum * velocity + move if self.nesterov else velocity, out=out)
+        if (now, then) == (0.0, 1.0):
+            np.add(a, velocity, out=out)
+        else:
+            np.add(a, then * velocity + (move if now == gain else now / gain * move), out=out)
 
 
 @dataclass

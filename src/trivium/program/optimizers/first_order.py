@@ -7,6 +7,17 @@ The gradient that steps see is that of the objective's smooth part,
 with l2 on penalised ranges only. L1 is never part of it: it is applied *after* the step as the proximal step of the
 rate that each coordinate moved with, ``w ← sign(w)·max(|w| − rate·l1, 0)``, so that coordinates become exactly zero
 (Duchi and Singer, *Efficient online and batch learning using forward backward splitting*, JMLR 2009).
+
+A step on a part of a clock (``Step.share`` = s < 1, d the mean over the part's own rows) goes the part s of the way of
+a whole one, and ages what is remembered by s of a clock::
+
+    rates, thresholds, decay      lr·s                      factors of memory     b^s
+    sums over clocks              + s·(what a clock adds)   counts of clocks      clock + done + s
+
+so S parts with one gradient d leave the memory that a whole step leaves, and move w as far, to first order in lr. With
+s = 1 each constant is exactly what it would be without (b^1 = b, x·1 = x): the same bits. Weighting pushes by rows
+rather than rates by 1/staleness is what SSP's analysis has (Ho et al., *More effective distributed ML via a stale
+synchronous parallel parameter server*, NIPS 2013).
 """
 
 from __future__ import annotations
@@ -22,7 +33,7 @@ from trivium.program.optimizers.compiled import blockwise, elementwise, frozen, 
 from trivium.program.optimizers.schedules import Schedule, as_schedule, require
 from trivium.program.params import BLOCK
 
-__all__ = ["FirstOrder", "check_fraction", "check_positive", "shrink"]
+__all__ = ["FirstOrder", "check_fraction", "check_positive", "shrink", "trace_factors"]
 
 
 @elementwise
@@ -64,6 +75,8 @@ class FirstOrder(Optimizer):
     Mikolov, Bengio, *On the difficulty of training recurrent neural networks*, ICML 2013).
     """
 
+    tolerates = True
+
     lr: float | Schedule = 0.01
     clip_norm: float | None = field(default=None, kw_only=True)
 
@@ -90,6 +103,29 @@ class FirstOrder(Optimizer):
             norm = math.sqrt(totals[0])
             clip = self.clip_norm / norm if norm > self.clip_norm else 1.0
         return clip * _inverse(step.weight), clip * step.l2
+
+
+def trace_factors(b: float, share: float, now: float, then: float) -> tuple[float, float, float, float]:
+    """``(keep, gain, now, then)`` of ``m ← gain·d + keep·m``, ``w ← w − lr·(now·d + then·m)`` for a part of a clock.
+
+    A whole clock has keep = b, gain = 1 and the ``now`` and ``then`` that are given. For the part s = ``share``::
+
+        keep = b^s    gain = (1 − b^s)/(1 − b)    then' = then·b^(1−s)·gain    now' = s·now + (s·then − then')/(1 − b)
+
+    the one solution for which parts with one d that add up to a clock end at the m and the w of the whole step, and for
+    which a part moves w, in all that follows from it, s times as far as a whole step would.
+
+    >>> trace_factors(0.9, 1.0, 0.0, 1.0)
+    (0.9, 1.0, 0.0, 1.0)
+    """
+    if share == 1:
+        return b, 1.0, now, then
+    if b == 0:
+        return 0.0, 1.0, share * now, share * then
+    keep = b**share
+    gain = (1 - keep) / (1 - b)
+    after = then * b ** (1 - share) * gain
+    return keep, gain, share * now + (share * then - after) / (1 - b), after
 
 
 def _inverse(weight: float) -> float:

@@ -21,7 +21,7 @@ __all__ = ["FTRL"]
 def _ftrl(
     a: Flat, g: Flat, z: Flat, n: Flat, out: Flat, new_z: Flat, new_n: Flat, penalised: NDArray[np.int64], c: Flat
 ) -> None:
-    scale, l2, lr, beta, lambda1, lambda2, first = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
+    scale, l2, lr, beta, lambda1, lambda2, first, part = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
     zero = c.dtype.type(0)
     cut = segments(0, a.size, penalised)
     for k in range(len(cut)):
@@ -34,12 +34,12 @@ def _ftrl(
         for i in range(o.size):
             grad = d[i] * scale + w[i] * decay
             before = np.sqrt(ni[i])
-            squares = ni[i] + grad * grad
+            squares = ni[i] + part * (grad * grad)
             after = np.sqrt(squares)
-            # ``first`` is 1 at clock 0 alone, where z must stand for the point that training begins at.
+            # ``first`` is 1 at the first step alone, where z must stand for the point that training begins at.
             sign = np.sign(w[i])
             start = zi[i] - first * (w[i] * (beta / lr + ridge) + sign * threshold)
-            centre = start + grad - (after - before) / lr * w[i]
+            centre = start + part * grad - (after - before) / lr * w[i]
             zo[i] = centre
             no[i] = squares
             o[i] = -shrink(centre, threshold) / ((beta + after) / lr + ridge)
@@ -55,8 +55,12 @@ class FTRL(FirstOrder):
         w = 0 where |z| ≤ λ1, else −(z − sign(z)·λ1) / ((β + √n)/α + λ2)
 
     ``l1`` and ``l2`` are λ1 and λ2 of the paper, on the *sum* of losses over clocks. The objective's own l1, on the
-    mean, adds ``(clock + 1)·l1`` to λ1 (McMahan, *Follow-the-regularized-leader and mirror descent*, AISTATS 2011); its
-    l2 is part of d. All act on penalised ranges only. Starting from w ≠ 0, z begins where the formula gives that w.
+    mean, adds ``clocks·l1`` to λ1, this one included (McMahan, *Follow-the-regularized-leader and mirror descent*,
+    AISTATS 2011); its l2 is part of d. All act on penalised ranges only. Starting from w ≠ 0, z begins where the
+    formula gives that w.
+
+    A part s of a clock: ``n`` gains s·d², ``z`` gains s·d − σ·w. The σ of the parts of a clock add up to that of the
+    whole one.
     """
 
     lr: float | Schedule = 0.1
@@ -84,10 +88,10 @@ class FTRL(FirstOrder):
         self, a: Flat, g: Flat, state: State, totals: NDArray[np.float64], step: Step, out: Flat, new: State
     ) -> None:
         """One round of Algorithm 1 on the mean gradient of the clock."""
-        lambda1 = self.l1 + (step.clock + 1) * step.l1
-        first = float(step.clock == 0)
+        lambda1 = self.l1 + step.until * step.l1
+        first = float(step.clock == 0 and step.done == 0)
         factors = self.factors(totals, step)
-        c = np.array([*factors, self.rate(step.clock), self.beta, lambda1, self.l2, first], a.dtype)
+        c = np.array([*factors, self.rate(step.clock), self.beta, lambda1, self.l2, first, step.share], a.dtype)
         slots = frozen(state.slots)
         _ftrl(
             frozen(a),

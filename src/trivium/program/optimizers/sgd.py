@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trivium.program.optimizers.base import Flat, State, Step
 from trivium.program.optimizers.compiled import constants, elementwise, frozen, segments
-from trivium.program.optimizers.first_order import FirstOrder, check_fraction, shrink
+from trivium.program.optimizers.first_order import FirstOrder, check_fraction, shrink, trace_factors
 from trivium.program.optimizers.schedules import Schedule
 
 __all__ = ["SGD", "Momentum", "Nesterov"]
@@ -63,7 +63,7 @@ def _momentum(a: Flat, g: Flat, m: Flat, out: Flat, new: Flat, penalised: NDArra
 
 @dataclass(frozen=True)
 class SGD(FirstOrder):
-    """``w ← w − lr·d``, then soft threshold by ``lr·l1`` (Robbins and Monro, 1951).
+    """``w ← w − lr·d``, then soft threshold by ``lr·l1`` (Robbins and Monro, 1951). A part s of a clock: ``lr·s``.
 
     >>> SGD(0.1).name
     'sgd'
@@ -87,13 +87,13 @@ class SGD(FirstOrder):
         new: State,  # noqa: ARG002  likewise
     ) -> None:
         """One step; keeps no slots."""
-        c = constants(a.dtype, *self.factors(totals, step), self.rate(step.clock), step.l1)
+        c = constants(a.dtype, *self.factors(totals, step), self.rate(step.clock) * step.share, step.l1)
         _sgd(frozen(a), frozen(g), out, frozen(step.penalised), c)
 
 
 @dataclass(frozen=True)
 class _Trace(FirstOrder):
-    """Slot 0: the trace ``m ← d + momentum·m``."""
+    """Slot 0: the trace ``m ← d + momentum·m``; of a part of a clock: see ``trace_factors``."""
 
     lr: float | Schedule = 0.1
     momentum: float = 0.9
@@ -116,7 +116,11 @@ class _Trace(FirstOrder):
         mix: tuple[float, float],
     ) -> None:
         rate, b = self.rate(step.clock), self.momentum
-        c = constants(a.dtype, *self.factors(totals, step), rate, step.l1, b, *mix, rate * step.l1 / (1 - b))
+        keep, gain, now, then = trace_factors(b, step.share, *mix)
+        scale, l2 = self.factors(totals, step)
+        threshold = rate * step.share * step.l1 / (1 - b)
+        # The kernel's gradient is gain·d, which is what the trace gains.
+        c = constants(a.dtype, scale * gain, l2 * gain, rate, step.l1, keep, now / gain, then, threshold)
         slots = frozen(state.slots)
         _momentum(frozen(a), frozen(g), slots[0], out, new.slots[0], frozen(step.penalised), c)
 

@@ -1,4 +1,7 @@
-"""Servers hold shards and apply F; workers run lanes. Coordination is ``core.member``'s; here is who is what."""
+"""``core``'s holder and runner in processes of their own: so each is seen to keep its part of the protocol by itself.
+
+No design is cut like this. A peer of an allreduce is both at once, and hides what one of them leaves to the other.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The compiled loops of filters: single-threaded, ``nogil``, compiled at the first use and cached on disk."""
