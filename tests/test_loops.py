@@ -318,21 +318,21 @@ def test_counts_are_exact_though_a_node_dies(tmp_path, consistency, delay):
 @pytest.mark.parametrize("nodes", [(1, 1), (2, 3)])
 def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, nodes):
     keys, data = given()
-    flag = tmp_path / "flag"
+    flag, out, epochs = tmp_path / "flag", tmp_path / "run", 30
 
-    def strike(ctx, batch):
-        if batch.clock == 20 and not flag.exists():
+    def strike(_ctx, batch):
+        if batch.clock >= 20 and not flag.exists() and any(out.glob("checkpoints/*/manifest.json")):
             raise InterruptedError("once")
 
     before, after = nodes
-    out = tmp_path / "run"
     asked = plan(max(nodes), nodes=before, copies=1, checkpoint_every=0.01)
     with pytest.raises(ProgramError, match="once"):
-        tv.run(counting(data, strike=strike), plan=asked, out=out, progress=False)
+        tv.run(counting(data, strike=strike, epochs=epochs), plan=asked, out=out, progress=False)
     flag.touch()
     asked = plan(max(nodes), nodes=after, copies=1)
-    run = tv.run(counting(data, strike=strike), plan=asked, out=out, resume=True, progress=False)
-    check_counts(run, keys)
+    worker = counting(data, strike=strike, epochs=epochs)
+    run = tv.run(worker, plan=asked, out=out, resume=True, progress=False)
+    check_counts(run, keys, epochs=epochs)
 
 
 @pytest.mark.slow

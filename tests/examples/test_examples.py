@@ -116,3 +116,25 @@ def test_who_waited_for_whom(tmp_path):
         page = (tmp_path / "pages" / f"{name}.html").read_text()
         assert "Who waited for whom" in page
         assert ("How stale reads were" in page) == (name != "bsp")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_the_loop_of_ones_own(tmp_path, nodes):
+    said = run("own_loop.py", "--nodes", nodes, "--epochs", 3, "--out", "r", cwd=tmp_path)
+    assert float(re.search(r"([\d.]+)% of 360 test rows right", said)[1]) > 80
+    assert "by 2 workers under ssp:3" in said
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("model", "most"), [("logistic", 0.331), ("fm:4", 0.335)])
+def test_clicks_by_hashed_crosses(tmp_path, model, most):
+    train, test = (SHARED / "libsvm" / name for name in ("a9a", "a9a.t"))
+    more = ("--plain", "--lr", 0.1) if model != "logistic" else ()
+    said = run("ctr.py", train, test, "--model", model, *more, "--epochs", 2, "--out", "r", cwd=tmp_path)
+    assert float(re.search(r"log loss ([\d.]+)", said)[1]) < most, "columns alone by logistic come to 0.326"
+    used, pushed = (int(one.replace(",", "")) for one in re.findall(r"([\d,]+) (?:weights|rows that were)", said))
+    assert 0 < used <= pushed
