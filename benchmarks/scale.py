@@ -297,7 +297,7 @@ def main() -> None:
     print(f"\nA null step, {NODES} servers\n{table(found)}\n\n{DIFFERENCES}", flush=True)
     dearer = list(dearer_steps(steps, [count for count in workers if count in (10, 100, 1000)]))
     print(f"\nA null step, spread\n{dearer_table(dearer, found)}", flush=True)
-    waits = list(idle(machine, 30 if given.quick else 60))
+    waits = list(idle(machine, 20 if given.quick else 45))
     print(f"\n{WAITING}\n{idle_table(waits)}", flush=True)
     seconds = time.perf_counter() - began
     print(f"\n{seconds:.0f} s")

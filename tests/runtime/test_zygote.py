@@ -60,7 +60,7 @@ def zygote(path):
     yield made
     made.close()
     assert not alive(made.pid)
-    assert open_fds() == before
+    assert open_fds() <= before  # of what others closed meanwhile, nothing is said
 
 
 def piped(zygote, entry, payload=b"", **options):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from trivium.data.table import DataSpec
 from trivium.program.params import Layout
 from trivium.program.program import Defaults, Kernel, Program
 
-__all__ = ["Endless", "Gate", "Raising", "Trouble", "Troubled"]
+__all__ = ["Endless", "Gate", "Paced", "Raising", "Trouble", "Troubled"]
 
 
 class Trouble(abc.ABC):
@@ -53,6 +54,20 @@ class Gate(Trouble):
         with self.path.open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+@final
+@dataclass(frozen=True)
+class Paced(Trouble):
+    """Each call takes ``seconds`` more while the file ``path`` is there: a run lasts as long as a test wants it to."""
+
+    path: Path
+    seconds: float = 0.01
+
+    def strike(self, calls: int) -> None:
+        """Take the time; the trial at the start is not held up."""
+        if calls > 1 and self.path.exists():
+            time.sleep(self.seconds)
 
 
 @final

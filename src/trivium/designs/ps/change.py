@@ -75,12 +75,12 @@ def resized(members: Members, names: Mapping[Address, str], workers: int, nodes:
     stay = (*servers[:nodes], *(Address(highest + 1 + i, 0) for i in range(nodes - len(servers))))
     homes = {one.node: [w for w in members.workers if w.node == one.node] for one in stay}
     slots = {home: max((one.slot for one in used if one.node == home), default=0) for home in homes}
-    while sum(map(len, homes.values())) > workers:
-        homes[max(homes, key=lambda home: (len(homes[home]), home))].pop()
-    while sum(map(len, homes.values())) < workers or not all(homes.values()):
+    while sum(map(len, homes.values())) < workers or not all(homes.values()):  # each node has one, even if others go
         home = min(homes, key=lambda one: (len(homes[one]), one))
         slots[home] += 1
         homes[home].append(Address(home, slots[home]))
+    while sum(map(len, homes.values())) > workers:
+        homes[max(homes, key=lambda home: (len(homes[home]), home))].pop()
     runners = tuple(sorted(one for at in homes.values() for one in at))
     after = Members(runners, stay)
     if after == members:

@@ -280,11 +280,11 @@ class Server(Member):
         for lo, hi in message.parts:
             self._pushed[lo:hi] = [message.clock + 1] * (hi - lo)
         entry = Entry(message.clock, message.parts)
-        bundle = Bundle.of((entry,))
+        bundle = Bundle((entry,), lane_mask(message.parts))
         commands: Commands = []
         for index, shard in enumerate(self.shards):
             if shard.kind == "primary":
-                if not shard.has(bundle) and shard.admit(bundle):
+                if shard.admit(bundle):
                     commands += self._try(index, shard)
             elif not self._was_applied(shard, entry):
                 shard.outbox.waiting.append(entry)
@@ -292,7 +292,7 @@ class Server(Member):
                 commands += self._ship(index, shard)
                 if not self.rule.eager and shard.asked < sum(shard.seen):
                     commands += self._ask_more(index, shard)
-        return commands or self._publish(now)
+        return commands if commands or not self.rule.lanewise else self._publish(now)
 
     def _was_applied(self, shard: Shard, entry: Entry) -> bool:
         lane = entry.parts[0].lo
@@ -468,13 +468,14 @@ class Server(Member):
         if work.shard == METER:
             self._count(sums, iterations)
         self._progress += 1
+        if shard.kind != "primary":
+            shard.stage = "collect"  # a learner goes on to the next step before its node is placed
         if not self._open:
             return self._closed(now)
         if shard.kind == "primary":
             shard.stage = "copying"
             sent = [] if self.elementwise else self._send_after(work.shard, shard)
             return [*sent, *self._settle(work.shard, shard, now)]
-        shard.stage = "collect"
         if shard.kind == "copy" and not shard.heirs:
             shard.seen = shard.applied  # the primary and this one: all copies hold it
         held: Commands = [Send(shard.primary, Held(self.term, work.shard, shard.tag))]
@@ -861,7 +862,9 @@ class Server(Member):
         shard.applied = shard.before = shard.seen = work.applied
         shard.live, shard.stage = True, "collect"
         self._progress += 1
-        return self._closed(now) if self._standing or self.orphaned else self._say_learned()
+        if self._standing or self.orphaned:
+            return self._closed(now)
+        return [*self._say_learned(), *self._publish(now)]  # it may be the last that its workers hear of
 
     def _forgotten(self, _work: Forget, _result: object, now: float) -> Commands:
         self._busy -= 1

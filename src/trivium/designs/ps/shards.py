@@ -19,11 +19,15 @@ STAGES = {  # where a shard goes from each stage at its primary, and when; a cop
         "combine": "enough is in",
         "copying": "a term began, and some copy is a step behind",
     },
-    "combine": {"advance": "the sum is made and sent to the copies", "scale": "F has two steps"},
-    "scale": {"exchange": "its partial sums are written"},
-    "exchange": {"advance": "all partial sums are there, or one shard has settled"},
+    "combine": {
+        "advance": "the sum is made and sent to the copies",
+        "scale": "the sum is made, F has two steps",
+        "collect": "a term began",
+    },
+    "scale": {"exchange": "its partial sums are written", "collect": "a term began"},
+    "exchange": {"advance": "all partial sums are there, or one shard has settled", "collect": "a term began"},
     "advance": {"copying": "F was applied here, copies are awaited", "collect": "F was applied"},
-    "copying": {"collect": "every copy holds the step"},
+    "copying": {"collect": "every copy holds the step, or a term began"},
 }
 
 
@@ -166,10 +170,6 @@ class Shard:
                 if self.expect[lo:hi] != [entry.clock] * (hi - lo):
                     return False
         return True
-
-    def has(self, bundle: Bundle) -> bool:
-        """Whether all of ``bundle`` was applied, or left out, already."""
-        return reaches(self.applied, bundle.entries)
 
     def take(self) -> tuple[Entry, ...]:
         """Make all that is pending the step under way."""

@@ -10,12 +10,17 @@ Rules
   committed, and nothing else.
 * What was handed to a link is never written again (it may still be on its way): such memory is let go, any other is
   used for the next sum.
+* Two threads come here: the role's, with what came and what is to be packed, and the one that computes. Each call that
+  changes or looks through what is here has the desk to itself.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,10 +101,26 @@ class Bound:
     came: bool = False
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _alone(method: Callable[Concatenate[Desk, P], R]) -> Callable[Concatenate[Desk, P], R]:
+    """``method`` with the desk to itself."""
+
+    @wraps(method)
+    def held(self: Desk, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return held
+
+
 class Desk:
     """One shard's desk."""
 
     def __init__(self, held: HeldShard) -> None:
+        self._lock = threading.RLock()
         self.held = held
         self.outgoing: dict[int, Outgoing] = {}
         self.full = True  # whether the newest version has F's state: not where only values came
@@ -118,10 +139,12 @@ class Desk:
         return self.held.versions.current()[0]
 
     # -- memory -------------------------------------------------------------------------------------------------------
+    @_alone
     def empty(self) -> NDArray[Any]:
         """An array for a sum."""
         return self._spare.pop() if self._spare else np.empty_like(self.held.blocks[0])
 
+    @_alone
     def give(self, array: NDArray[Any]) -> None:
         """``array`` from ``empty`` is not needed any more."""
         if len(self._spare) < SPARE:
@@ -133,6 +156,7 @@ class Desk:
             self.give(old.array)
 
     # -- deltas -------------------------------------------------------------------------------------------------------
+    @_alone
     def take_delta(self, key: tuple[int, int], came: Came) -> None:
         """Keep what came as Delta from (node, number), unless it is of no use."""
         held = self._deltas.get(key)
@@ -151,6 +175,7 @@ class Desk:
         return came
 
     # -- sums ---------------------------------------------------------------------------------------------------------
+    @_alone
     def keep_sum(self, tag: int, made: Sum) -> None:
         """Keep ``made`` as the sum of ``tag``, unless a better one is there or it is of no use."""
         there = self._sums.get(tag)
@@ -161,6 +186,7 @@ class Desk:
         if len(self._sums) > MOST_AHEAD + 1:
             self._retire(min(one for one in self._sums if one != self.tag))  # that one's step may be about to be made
 
+    @_alone
     def sum_of(self, tag: int) -> Sum:
         """The sum of ``tag``; RunError where there is none."""
         found = self._sums.get(tag)
@@ -170,28 +196,32 @@ class Desk:
             )
         return found
 
+    @_alone
     def uncommitted(self) -> list[Sum]:
         """Sums made here of steps that were not committed."""
         return [made for tag, made in self._sums.items() if tag >= self.tag and made.term == OWN]
 
+    @_alone
     def advanced(self, tag: int, applied: tuple[int, ...]) -> None:
         """The step from ``tag`` to ``applied`` was committed: earlier sums and the deltas in it are not needed."""
         self._applied = applied
         if not self._sums and not self._deltas:
             return
-        for old in [one for one in list(self._sums) if one < tag]:
+        for old in [one for one in self._sums if one < tag]:
             self._retire(old)
         for key, came in list(self._deltas.items()):
             if came.is_stale(applied):
                 del self._deltas[key]
 
     # -- values that came ---------------------------------------------------------------------------------------------
+    @_alone
     def take_fresh(self, tag: int, term: int, content: Any) -> None:
         """Keep what came as Fresh: of a lower tag too, for what is here may be of a step that was never settled."""
         _keep_newest_term(self._fresh, tag, term, content)
         if len(self._fresh) > MOST_AHEAD:  # the first may be asked for already, and the last may be next
             del self._fresh[sorted(self._fresh)[MOST_AHEAD // 2]]
 
+    @_alone
     def fresh(self, tag: int) -> Any:
         """What came as Fresh of ``tag``, once; whatever else came meanwhile, its role has ignored."""
         found = self._fresh.get(tag)
@@ -200,12 +230,14 @@ class Desk:
         self._fresh.clear()
         return found[1]
 
+    @_alone
     def take_whole(self, tag: int, term: int, content: Any) -> None:
         """Keep what came as Whole: what is being taken up, and one that may have come instead."""
         _keep_newest_term(self._whole, tag, term, content)
         if len(self._whole) > 2:
             del self._whole[min(self._whole)]
 
+    @_alone
     def whole(self, tag: int) -> Any:
         """What came as Whole of ``tag``, once."""
         found = self._whole.get(tag)
@@ -215,6 +247,7 @@ class Desk:
         return found[1]
 
     # -- forgetting ---------------------------------------------------------------------------------------------------
+    @_alone
     def forget(self, number: int) -> None:
         """Let go of Delta ``number``; −1: of all that is not settled."""
         if number >= 0:
@@ -224,7 +257,7 @@ class Desk:
         self._deltas.clear()
         self._fresh.clear()
         self._whole.clear()
-        for tag in [one for one in list(self._sums) if one >= self.tag]:
+        for tag in [one for one in self._sums if one >= self.tag]:
             self._retire(tag)
         for last in self._sums.values():
             last.buffers = None  # of filters of a term that is over: it goes as it is
